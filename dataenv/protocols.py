@@ -1,0 +1,137 @@
+"""What the replaceable parts promise each other. The environments know tasks, students and engines only through these.
+
+A part needs no base class: any object with these attributes and methods will do (PEP 544).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from dataenv.records import Example, Plan, Problem, Prompt, Reply, Request, Split, TeachReport, Transition, Verdict
+
+
+@runtime_checkable
+class Task(Protocol):
+    """A family of verifiable problems, each labelled with a skill."""
+
+    name: str
+    skills: tuple[str, ...]
+    """Every skill, in a fixed order."""
+    prerequisites: Mapping[str, tuple[str, ...]]
+    """Skill -> skills it builds on; a skill without an entry builds on none."""
+    default_engine: str
+    """The engine id that can make rows for this task without further set-up."""
+    max_new_tokens: int
+    """Tokens a student may need for one reply."""
+
+    def problems(self, split: Split, per_skill: int | None, seed: int) -> list[Problem]:
+        """Up to `per_skill` problems of each skill from `split`, grouped by skill, distinct by prompt key.
+
+        The same arguments give the same problems; no problem belongs to two splits. None means all there are
+        (procedural tasks, which have no end, then raise InvalidData). Fewer come where the split holds fewer.
+        """
+
+    def held_out(self) -> Sequence[Prompt]:
+        """Prompts of a fixed exam and selection split, which no training row may resemble; empty when minted."""
+
+    def verify(self, problem: Problem, response: str) -> Verdict:
+        """Judge one response. Never raises, never hangs, whatever the text."""
+
+    def recognise(self, prompt: Prompt) -> Problem | None:
+        """The true problem behind a prompt, if the task can solve or find it; else None."""
+
+
+@runtime_checkable
+class ProceduralTask(Task, Protocol):
+    """A task that can write new solved problems without end."""
+
+    def write(self, skill: str, n: int, difficulty: float | None, rng: np.random.Generator) -> list[Problem]:
+        """`n` solved problems of the `pool` split (distinct among themselves), fewer only where no more exist.
+
+        `difficulty` in [0, 1] is the task's own scale, None its natural mix: the mix its splits are drawn from.
+        """
+
+
+@runtime_checkable
+class Student(Protocol):
+    """A model that can be taught, examined, put back, saved and loaded. Weights load on first use, not before."""
+
+    name: str
+    shots: int
+    """How many exemplars the untaught student is also examined with; 0 where that makes no sense."""
+
+    @property
+    def version(self) -> str:
+        """Content hash of the weights: changes when, and only when, they do."""
+
+    def teach(self, examples: Sequence[Example], *, seed: int) -> TeachReport:
+        """Train on `examples`, starting from the present weights. Empty input is a no-op.
+
+        Raises TrainingFailed, with the weights as before the call, on a non-finite loss or when memory runs out.
+        """
+
+    def answer(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        max_new_tokens: int,
+        shots: Sequence[Example] = (),
+        samples: int = 1,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> list[list[Reply]]:
+        """`samples` replies for each prompt, in the order of the prompts; greedy at temperature 0."""
+
+    def reset(self) -> None:
+        """Back to the untaught student."""
+
+    def clone_state(self) -> Any:
+        """The present weights as an opaque value in memory."""
+
+    def restore_state(self, state: Any) -> None:
+        """Put back what `clone_state` gave."""
+
+    def save(self, folder: Path) -> None:
+        """Write the present weights into `folder` (made if absent)."""
+
+    def load(self, folder: Path) -> None:
+        """Read weights that `save` wrote; raises InvalidData when they belong to another base."""
+
+    def close(self) -> None:
+        """Free what is held; safe to call twice."""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Turns requests into training rows."""
+
+    name: str
+
+    def write(self, requests: Sequence[Request], rng: np.random.Generator) -> list[list[Example]]:
+        """Rows for each request, in the order of the requests: at most `request.rows` each, fewer when it has none."""
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """An agent: it sees an observation and answers with an action, or with a Plan, which the loop makes an action."""
+
+    name: str
+
+    def reset(self, seed: int) -> None:
+        """Forget the last episode; all later draws come from `seed`."""
+
+    def act(self, observation: Any, info: Mapping[str, Any]) -> Plan | Any:
+        """What to teach next; `info["feedback"]` is the state as a typed Feedback."""
+
+    def observe(self, transition: Transition) -> None:
+        """Learn from what the last action brought."""
+
+    def state(self) -> Any:
+        """Everything `act` depends on, as JSON-serialisable data, so that a killed run resumes exactly."""
+
+    def restore(self, state: Any) -> None:
+        """Put back what `state` gave."""

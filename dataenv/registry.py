@@ -1,0 +1,71 @@
+"""Names for parts: `Registry.make("id:argument", **options)` finds a factory by id and builds the part.
+
+Built-in parts are one line each, `id -> "module:attribute"`, imported only when used. Other packages add theirs
+through the entry-point group `dataenv.<kind>s`, or at run time with `register`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from dataenv.errors import InvalidData, UnknownId
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered part: where it is, and one line on what it is."""
+
+    target: str | Callable[..., Any]
+    summary: str = ""
+
+    def load(self) -> Callable[..., Any]:
+        if not isinstance(self.target, str):
+            return self.target
+        module, _, attribute = self.target.partition(":")
+        found: Callable[..., Any] = getattr(import_module(module), attribute)
+        return found
+
+
+class Registry:
+    """The ids of one kind of part ("task", "student", ...)."""
+
+    def __init__(self, kind: str, entries: Mapping[str, tuple[str, str]]) -> None:
+        self.kind = kind
+        self._entries = {id: Entry(*entry) for id, entry in entries.items()}
+        self._plugins_read = False
+
+    def register(self, id: str, target: str | Callable[..., Any], summary: str = "") -> None:
+        """Add a part: `target` is a factory or "module:attribute"."""
+        if id in self._entries:
+            raise InvalidData(f"{self.kind} id '{id}' is already taken by {self._entries[id].target}; choose another.")
+        self._entries[id] = Entry(target, summary)
+
+    def entries(self) -> dict[str, Entry]:
+        """Every id, plug-ins included, in order."""
+        if not self._plugins_read:
+            self._plugins_read = True
+            for point in entry_points(group=f"dataenv.{self.kind}s"):
+                self._entries.setdefault(point.name, Entry(point.value, f"from {point.module}"))
+        return dict(sorted(self._entries.items()))
+
+    def make(self, spec: str, **options: Any) -> Any:
+        """Build the part that `spec` ("id" or "id:argument") names; the argument goes first, options by keyword."""
+        id, colon, argument = spec.partition(":")
+        entries = self.entries()
+        if id not in entries:
+            near = difflib.get_close_matches(id, entries, n=3, cutoff=0.4)
+            hint = f"did you mean {' or '.join(repr(name) for name in near)}? " if near else ""
+            raise UnknownId(f"No {self.kind} is called '{id}'; {hint}'dataenv list {self.kind}s' shows all of them.")
+        factory = entries[id].load()
+        try:
+            return factory(argument, **options) if colon else factory(**options)
+        except TypeError as error:
+            # A factory's own signature error names the option; anything deeper is a bug and keeps its traceback.
+            if error.__traceback__ is not None and error.__traceback__.tb_next is None:
+                raise InvalidData(f"{self.kind} '{id}' cannot be built: {error}.") from error
+            raise

@@ -1,0 +1,16 @@
+"""Tasks: one file each. Adding one is a file and a line here (or an entry point in the group `dataenv.tasks`)."""
+
+from __future__ import annotations
+
+from dataenv.registry import Registry
+
+tasks = Registry(
+    "task",
+    {
+        "drills": ("dataenv.tasks.drills:Drills", "short character-level skills for the micro student"),
+        "reasoning-gym": ("dataenv.tasks.reasoning_gym:ReasoningGym", "reasoning-gym datasets: reasoning-gym:gcd,lcm"),
+        "arithmetic": ("dataenv.tasks.reasoning_gym:arithmetic", "14 easy reasoning-gym skills"),
+        "gsm8k": ("dataenv.tasks.gsm8k:GSM8K", "grade-school word problems, from the Hub or gsm8k:FOLDER"),
+        "jsonl": ("dataenv.tasks.jsonl:JsonLines", "your own file: jsonl:FILE with prompt, answer, optional skill"),
+    },
+)

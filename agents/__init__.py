@@ -1,0 +1,17 @@
+"""Teachers: agents that choose what to teach next. Imported as `dataenv.agents`.
+
+Adding one is a file and a line here (or the entry-point group `dataenv.teachers`).
+"""
+
+from __future__ import annotations
+
+from dataenv.registry import Registry
+
+teachers = Registry(
+    "teacher",
+    {
+        "random": ("dataenv.agents.controls:Random", "control: random shares and difficulties"),
+        "uniform": ("dataenv.agents.controls:Uniform", "control: the same rows to every skill"),
+        "error-proportional": ("dataenv.agents.proportional:ErrorProportional", "rows in proportion to each skill's errors"),
+    },
+)

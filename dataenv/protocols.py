@@ -6,6 +6,7 @@ A part needs no base class: any object with these attributes and methods will do
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -111,8 +112,11 @@ class Engine(Protocol):
 
     name: str
 
-    def write(self, requests: Sequence[Request], rng: np.random.Generator) -> list[list[Example]]:
-        """Rows for each request, in the order of the requests: at most `request.rows` each, fewer when it has none."""
+    def write(
+        self, requests: Sequence[Request], rng: np.random.Generator, taught: AbstractSet[str] = frozenset()
+    ) -> list[list[Example]]:
+        """Fresh rows for each request, in the order of the requests: at most `request.rows` each, fewer when it has
+        no more. `taught` holds the prompt keys of rows taught so far, which the gate will not let pass again."""
 
 
 @runtime_checkable

@@ -7,11 +7,16 @@ minted when it is scored and still be unseen.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import numpy as np
+import orjson
 
-from dataenv.records import Problem, Prompt, Split
+from dataenv.records import Problem, Prompt, Split, normalise
+
+T = TypeVar("T")
 
 SHARES: dict[Split, int] = {"exemplar": 5, "feedback": 15, "selection": 10, "exam": 20, "pool": 50}
 """Percent of a task's prompts in each split."""
@@ -22,6 +27,28 @@ _SPLIT_OF_BUCKET: tuple[Split, ...] = tuple(split for split, share in SHARES.ite
 def split_of(prompt: Prompt) -> Split:
     """The split of a prompt, from its key: the same on every machine and for every seed."""
     return _SPLIT_OF_BUCKET[int(prompt.key[:12], 16) % 100]
+
+
+def draw_texts(
+    write_one: Callable[[], tuple[str, T]], split: Split, n: int, *, patience: int = 200
+) -> list[tuple[str, T]]:
+    """`draw` for writers of plain text: `n` distinct (prompt text, anything) pairs whose prompt falls into `split`.
+
+    The split is read off the text, without a Prompt and a Problem for every draw that is thrown away: about a
+    microsecond each, which is most of the cost of writing short rows.
+    """
+    found: dict[bytes, tuple[str, T]] = {}
+    idle = 0
+    while len(found) < n and idle < patience:
+        drawn = write_one()
+        # Prompt(text=...).key, as bytes; a test holds the two together.
+        key = hashlib.blake2b(orjson.dumps((normalise(drawn[0]), (), ())), digest_size=16).digest()
+        if _SPLIT_OF_BUCKET[int.from_bytes(key[:6], "big") % 100] == split and key not in found:
+            found[key] = drawn
+            idle = 0
+        else:
+            idle += 1
+    return list(found.values())
 
 
 def draw(
@@ -45,11 +72,21 @@ def draw(
     return list(found.values())
 
 
-def take(problems: Iterable[Problem], split: Split, per_skill: int | None, rng: np.random.Generator) -> list[Problem]:
-    """From a fixed set: up to `per_skill` problems of each skill in `split`, shuffled by `rng`, grouped by skill."""
+def take(
+    problems: Iterable[Problem],
+    split: Split,
+    per_skill: int | None,
+    rng: np.random.Generator,
+    *,
+    assign: Callable[[Prompt], Split] = split_of,
+) -> list[Problem]:
+    """From a fixed set: up to `per_skill` problems of each skill in `split`, shuffled by `rng`, grouped by skill.
+
+    `assign` says which split a prompt belongs to, for data that comes with splits of its own.
+    """
     by_skill: dict[str, dict[str, Problem]] = {}
     for problem in problems:
-        if split_of(problem.prompt) == split:
+        if assign(problem.prompt) == split:
             by_skill.setdefault(problem.skill, {}).setdefault(problem.prompt.key, problem)
     chosen: list[Problem] = []
     for skill in sorted(by_skill):

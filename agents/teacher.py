@@ -1,0 +1,73 @@
+"""What teachers share: a generator of their own, and a state that is JSON, so that a killed run resumes exactly."""
+
+from __future__ import annotations
+
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataenv.records import Feedback, Plan, Request, Transition
+from dataenv.spaces import allocate
+
+
+class BaseTeacher:
+    """Base of the teachers here; a teacher of your own needs only the methods of `dataenv.protocols.Teacher`.
+
+    Draws come from `self.rng`, seeded by `reset` and the teacher's name. `state` covers every attribute that is a
+    number, text, list, dict, array or generator.
+    """
+
+    name = "teacher"
+
+    def reset(self, seed: int) -> None:
+        sequence = np.random.SeedSequence(seed, spawn_key=(crc32(self.name.encode()),))
+        self.rng = np.random.Generator(np.random.PCG64(sequence))
+
+    def observe(self, transition: Transition) -> None:
+        """Most teachers read all they need from the next observation."""
+
+    def state(self) -> dict[str, Any]:
+        return {name: _encode(value) for name, value in vars(self).items()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, _decode(value))
+
+
+def shares_to_plan(weights: NDArray[Any], feedback: Feedback, difficulty: Any = None) -> Plan:
+    """Deal the coming step's rows to all skills in proportion to `weights`; `difficulty` is None or one per skill."""
+    rows = allocate(weights, feedback.budget.rows_now)
+    return rows_to_plan(rows, feedback, difficulty)
+
+
+def rows_to_plan(rows: NDArray[np.int64], feedback: Feedback, difficulty: Any = None) -> Plan:
+    """A request per skill that gets rows."""
+    names = [score.skill for score in feedback.skills]
+    levels = [None] * len(names) if difficulty is None else [float(d) for d in difficulty]
+    return Plan(
+        requests=tuple(
+            Request(skill=skill, rows=int(n), difficulty=level)
+            for skill, n, level in zip(names, rows, levels, strict=True)
+            if n > 0
+        )
+    )
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, np.random.Generator):
+        return {"generator": value.bit_generator.state}
+    if isinstance(value, np.ndarray):
+        return {"array": value.tolist(), "dtype": str(value.dtype)}
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, dict) and set(value) == {"generator"}:
+        generator = np.random.Generator(np.random.PCG64())
+        generator.bit_generator.state = value["generator"]
+        return generator
+    if isinstance(value, dict) and set(value) == {"array", "dtype"}:
+        return np.array(value["array"], dtype=value["dtype"])
+    return value

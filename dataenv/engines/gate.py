@@ -1,0 +1,70 @@
+"""The gate: which rows may be taught. Every row it turns away is counted under a reason."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
+
+from dataenv.protocols import Task
+from dataenv.records import Example, Problem, Prompt, normalise
+from dataenv.tasks.splits import split_of
+
+NGRAM = 13
+"""Words and signs in a row that two different questions hardly share by chance (the customary contamination test)."""
+
+Filter = Callable[[Example], str | None]
+"""A further check: the reason to drop the row, or None."""
+
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+
+
+def ngrams(text: str) -> set[str]:
+    """All runs of `NGRAM` consecutive words or signs of the normalised text."""
+    if len(text) < 2 * NGRAM - 1:
+        return set()
+    tokens = _TOKEN.findall(normalise(text))
+    return {" ".join(tokens[i : i + NGRAM]) for i in range(len(tokens) - NGRAM + 1)}
+
+
+class Gate:
+    """Drops rows that are duplicates, contaminated, or wrong.
+
+    * `duplicate`: the prompt was taught before (in this episode), or stands twice in the plan.
+    * `contaminated`: the prompt equals a protected problem (of the feedback, selection or exam split), or shares a
+      13-gram with one. An n-gram that two protected problems share is a template's wording and no evidence.
+    * `wrong`: the verifier refuses the completion, judged by the true problem where the task recognises the prompt,
+      else by the answer the row itself states. A row with neither cannot be judged and passes.
+
+    The protected problems' texts are not kept, only hashes of their keys and n-grams.
+    """
+
+    def __init__(self, task: Task, protected: Iterable[Prompt], filters: Sequence[Filter] = ()) -> None:
+        self.task = task
+        self.filters = tuple(filters)
+        prompts = {prompt.key: prompt for prompt in (*protected, *task.held_out())}
+        counts = Counter(hash(gram) for prompt in prompts.values() for gram in ngrams(prompt.text))
+        self._keys = frozenset(prompts)
+        self._ngrams = frozenset(gram for gram, count in counts.items() if count == 1)
+
+    def fault(self, example: Example, taught: AbstractSet[str]) -> str | None:
+        """Why `example` may not be taught; None when it may. `taught` holds the prompt keys of all rows so far."""
+        key = example.prompt.key
+        if key in taught:
+            return "duplicate"
+        if key in self._keys:
+            return "contaminated"
+        if self._ngrams and any(hash(gram) in self._ngrams for gram in ngrams(example.prompt.text)):
+            return "contaminated"
+        known = self.task.recognise(example.prompt)
+        if known is not None and split_of(example.prompt) != "pool" and not self.task.held_out():
+            return "contaminated"  # a minted split may ask this very question later
+        truth: Problem | None = known or example.as_problem()
+        if truth is not None and not self.task.verify(truth, example.completion).correct:
+            return "wrong"
+        for check in self.filters:
+            reason = check(example)
+            if reason is not None:
+                return reason
+        return None

@@ -1,0 +1,294 @@
+"""The loop every environment shares: one `step` is plan -> rows -> gate -> teach -> examine -> reward.
+
+An environment adds two functions: what an action means (`plan`) and what the teacher sees (`observe`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
+
+import gymnasium as gym
+
+from dataenv.engines import engines
+from dataenv.engines.filling import Filled, fill
+from dataenv.engines.gate import Filter, Gate
+from dataenv.errors import EpisodeOver, InvalidAction, InvalidData
+from dataenv.examine import Change, Examination, examine, examine_untaught, paired
+from dataenv.progress import Clock
+from dataenv.protocols import Engine, Student, Task
+from dataenv.records import Budget, Example, Feedback, Plan, Problem, TeachReport, count_by_skill
+from dataenv.seeding import child_seed, stream
+from dataenv.spaces import allocate
+from dataenv.students import make_student
+from dataenv.tasks import tasks
+
+Regime = Literal["continue", "retrain"]
+ObsType = TypeVar("ObsType")
+ActType = TypeVar("ActType")
+
+
+@dataclass(frozen=True)
+class Situation:
+    """Everything an episode consists of. Equal situations have equal futures under equal actions."""
+
+    seed: int
+    """Of the episode: every draw of every part comes from it."""
+    step: int
+    taught: tuple[Example, ...]
+    """All rows accepted so far, in order."""
+    examination: Examination
+    """Of the present student on the feedback problems."""
+    baseline: Mapping[str, Any]
+    """Plain and few-shot accuracy of the untaught student, and which of them gains count from."""
+    over: bool = False
+
+
+class TeachingEnv(gym.Env[ObsType, ActType]):
+    """Teach a student for one episode. Base of the three environments; not registered itself.
+
+    Args:
+        task, student, engine: an id ("drills", "smollm2-135m", ...), or an object that follows the protocol in
+            `dataenv.protocols`. `engine` None is the task's own default.
+        steps: plans in an episode; after them `truncated`.
+        rows: most rows a plan may ask for.
+        max_rows: most rows in an episode, None for steps x rows; when they are used up, `terminated`. A plan that
+            asks for more than is left is cut down in proportion, and `info["rows"]["clipped"]` says so.
+        feedback: problems per skill the student is examined on after each step; None for all (fixed data only).
+            The problems stay the same within an episode, so that gains are paired.
+        regime: "continue" teaches the new rows, plus `replay` times as many of the earlier ones, to the student as it
+            is; "retrain" teaches all rows so far to the untaught student (the paper's way; cost grows with the square
+            of the steps).
+        target: accuracy on the feedback problems that ends the episode (`terminated`), or None.
+        filters: further checks of the gate, see `engines.gate.Filter`.
+
+    The reward is the gain in feedback accuracy. The first one counts from the better of the plain and the few-shot
+    examination of the untaught student. `info` holds, after `reset`: "feedback" (`records.Feedback`), "baseline",
+    "student" (version); after `step` also "plan", "reward_error" (paired standard error), "reward_n", "skill_gain",
+    "rows" (asked, accepted, clipped, dropped by reason, shortfall by skill, taught by skill) and "teach".
+    `seconds` (not in info, which is reproducible) is the last call's time by phase.
+
+    The constructor opens nothing; weights and data load at the first `reset`.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  (Gymnasium's own convention)
+
+    def __init__(
+        self,
+        task: str | Task = "drills",
+        student: str | Student = "micro",
+        engine: str | Engine | None = None,
+        *,
+        steps: int = 10,
+        rows: int = 512,
+        max_rows: int | None = None,
+        feedback: int | None = 16,
+        regime: Regime = "continue",
+        replay: float = 0.25,
+        target: float | None = None,
+        filters: Sequence[Filter] = (),
+        render_mode: None = None,
+    ) -> None:
+        for name, value in (("steps", steps), ("rows", rows), ("max_rows", max_rows), ("feedback", feedback)):
+            if value is not None and (value != int(value) or value < 1):
+                raise InvalidData(f"{name} must be a whole number of at least 1; it is {value}.")
+        if regime not in ("continue", "retrain"):
+            raise InvalidData(f"regime must be 'continue' or 'retrain'; it is '{regime}'.")
+        if not 0 <= replay <= 100:
+            raise InvalidData(f"replay must be at least 0 (rows replayed per new row); it is {replay}.")
+        self.task: Task = tasks.make(task) if isinstance(task, str) else task
+        self.student: Student = make_student(student) if isinstance(student, str) else student
+        engine = self.task.default_engine if engine is None else engine
+        self.engine: Engine = engines.make(engine, task=self.task) if isinstance(engine, str) else engine
+        self.steps, self.rows = int(steps), int(rows)
+        self.max_rows = int(max_rows) if max_rows is not None else self.steps * self.rows
+        self.feedback = feedback
+        self.regime, self.replay, self.target = regime, float(replay), target
+        self.filters = tuple(filters)
+        self.render_mode = render_mode
+        self.seconds = Clock()
+        self.problems: list[Problem] = []
+        self.exemplars: list[Example] = []
+        self._situation: Situation | None = None
+
+    # -- the two functions of an environment --------------------------------------------------------------------------
+
+    def plan(self, action: ActType) -> Plan:
+        """What `action` asks for. Raises InvalidAction, naming the part, when it is outside the action space."""
+        raise NotImplementedError
+
+    def observe(self, feedback: Feedback) -> ObsType:
+        """What the teacher sees."""
+        raise NotImplementedError
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[ObsType, dict[str, Any]]:
+        """Restore the untaught student, empty the rows, and examine it, plainly and few-shot."""
+        super().reset(seed=seed)
+        self.seconds = Clock()
+        self._situation = None
+        episode = int(self.np_random.integers(2**63 - 1))
+        self._prepare(episode)
+        self.student.reset()
+        with self.seconds("examine"):
+            examination, baseline = examine_untaught(self.task, self.student, self.problems, self.exemplars)
+        self._situation = Situation(episode, 0, (), examination, baseline)
+        return self.observe(self._feedback()), self._info()
+
+    def step(self, action: ActType) -> tuple[ObsType, float, bool, bool, dict[str, Any]]:
+        """Carry out one plan. On any error, an interrupt included, the situation is as before the call."""
+        before = self.situation
+        if before.over:
+            raise EpisodeOver("The episode is over; call reset() before step().")
+        plan = self.plan(action)
+        self.seconds = Clock()
+        plan, clipped = self._within_budget(plan, before)
+        keys = {example.prompt.key for example in before.taught}
+        with self.seconds("gate"):
+            filled = fill(plan, self.engine, self._gate, keys, self.seconds, step=before.step + 1, seed=before.seed)
+        self.seconds["gate"] -= self.seconds.get("write", 0.0)
+        report, examination = self._teach_and_examine(before, filled.examples)
+        change = paired(before.examination, examination)
+        self._situation = replace(
+            before, step=before.step + 1, taught=before.taught + tuple(filled.examples), examination=examination
+        )
+        terminated, truncated = self._ending()
+        self._situation = replace(self._situation, over=terminated or truncated)
+        info = {**self._info(), **_account(plan, clipped, filled, report, change)}
+        return self.observe(self._feedback()), float(change.gain), terminated, truncated, info
+
+    def close(self) -> None:
+        """Free the student's memory. Safe to call twice."""
+        self._situation = None
+        self.student.close()
+
+    # -- the situation, for runs that resume and teachers that look ahead ---------------------------------------------
+
+    @property
+    def situation(self) -> Situation:
+        """The present situation, without the student's weights. Raises EpisodeOver before the first reset."""
+        if self._situation is None:
+            raise EpisodeOver("There is no episode yet; call reset() first.")
+        return self._situation
+
+    def clone_state(self) -> tuple[Situation, Any, Any]:
+        """The complete situation, student and random streams included, as a value for `restore_state`."""
+        return self.situation, self.student.clone_state(), self.np_random.bit_generator.state
+
+    def restore_state(self, state: tuple[Situation, Any, Any]) -> None:
+        """Put back what `clone_state` gave."""
+        situation, student, random = state
+        self.student.restore_state(student)
+        self.np_random.bit_generator.state = random
+        self.resume(situation)
+
+    def resume(self, situation: Situation) -> tuple[ObsType, dict[str, Any]]:
+        """Go on from `situation` with the student as it is now; returns what `reset` would."""
+        if self._situation is None or self._situation.seed != situation.seed:
+            self._prepare(situation.seed)
+        self._situation = situation
+        return self.observe(self._feedback()), self._info()
+
+    # -- parts of a step ----------------------------------------------------------------------------------------------
+
+    def _prepare(self, episode: int) -> None:
+        """Draw the episode's feedback problems and exemplars, and build the gate that protects them."""
+        with self.seconds("prepare"):
+            self.problems = self.task.problems("feedback", self.feedback, child_seed(episode, "feedback"))
+            if not self.problems:
+                raise InvalidData(f"Task '{self.task.name}' has no feedback problems; give it more data.")
+            self.exemplars = draw_exemplars(self.task, self.student.shots, episode)
+            self._gate = Gate(self.task, (problem.prompt for problem in self.problems), self.filters)
+
+    def _within_budget(self, plan: Plan, before: Situation) -> tuple[Plan, bool]:
+        """The plan, cut down in proportion to the rows left in the episode, and whether it was."""
+        if plan.rows > self.rows:
+            raise InvalidAction(f"The plan asks for {plan.rows} rows; a step has at most {self.rows}.")
+        left = self.max_rows - len(before.taught)
+        if plan.rows <= left:
+            return plan, False
+        verbatim, *counts = allocate([len(plan.examples), *(request.rows for request in plan.requests)], left)
+        requests = [r.model_copy(update={"rows": int(n)}) for r, n in zip(plan.requests, counts, strict=True)]
+        return Plan(requests=tuple(requests), examples=plan.examples[:verbatim]), True
+
+    def _teach_and_examine(self, before: Situation, new: list[Example]) -> tuple[TeachReport, Examination]:
+        """Train on what the regime says and examine; no new rows, no training, and the old answers stand."""
+        if not new:
+            return TeachReport(rows=0, tokens=0, loss=None), before.examination
+        state = self.student.clone_state()
+        try:
+            with self.seconds("teach"):
+                if self.regime == "retrain":
+                    self.student.reset()
+                    lesson = [*before.taught, *new]
+                else:
+                    lesson = [*new, *self._replayed(before, len(new))]
+                report = self.student.teach(lesson, seed=child_seed(before.seed, "teach", before.step + 1))
+            with self.seconds("examine"):
+                return report, examine(self.task, self.student, self.problems)
+        except BaseException:
+            self.student.restore_state(state)
+            raise
+
+    def _replayed(self, before: Situation, new: int) -> list[Example]:
+        """Earlier rows taught again beside the new ones, drawn without repetition."""
+        n = min(round(self.replay * new), len(before.taught))
+        chosen = stream(before.seed, "replay", before.step + 1).choice(len(before.taught), n, replace=False) if n else ()
+        return [before.taught[i] for i in chosen]
+
+    def _ending(self) -> tuple[bool, bool]:
+        """(terminated, truncated): target reached or rows used up; steps used up."""
+        now = self.situation
+        reached = self.target is not None and now.examination.accuracy >= self.target
+        return reached or len(now.taught) >= self.max_rows, now.step >= self.steps
+
+    def _feedback(self) -> Feedback:
+        now = self.situation
+        return Feedback.model_construct(
+            step=now.step,
+            skills=now.examination.by_skill(self.task.skills),
+            failures=tuple(attempt for attempt in now.examination.attempts if not attempt.correct),
+            taught={skill: 0 for skill in self.task.skills} | count_by_skill(now.taught),
+            budget=Budget(
+                rows_left=self.max_rows - len(now.taught), rows_per_step=self.rows, steps_left=self.steps - now.step
+            ),
+        )
+
+    def _info(self) -> dict[str, Any]:
+        now = self.situation
+        return {"feedback": self._feedback(), "baseline": dict(now.baseline), "student": self.student.version}
+
+
+def draw_exemplars(task: Task, shots: int, seed: int) -> list[Example]:
+    """`shots` solved problems of the exemplar split, from different skills as far as there are any."""
+    if not shots:
+        return []
+    problems = task.problems("exemplar", shots, child_seed(seed, "exemplars"))
+    seen: Counter[str] = Counter()
+    ranked = []
+    for i in stream(seed, "exemplars").permutation(len(problems)):
+        ranked.append((seen[problems[i].skill], len(ranked), problems[i]))
+        seen[problems[i].skill] += 1
+    return [Example.from_problem(problem) for _, _, problem in sorted(ranked, key=lambda item: item[:2])[:shots]]
+
+
+def _account(plan: Plan, clipped: bool, filled: Filled, report: TeachReport, change: Change) -> dict[str, Any]:
+    """What `info` says of a step besides the state."""
+    return {
+        "plan": plan,
+        "reward_error": change.error,
+        "reward_n": change.n,
+        "skill_gain": dict(change.by_skill),
+        "rows": {
+            "asked": plan.rows,
+            "accepted": len(filled.examples),
+            "clipped": clipped,
+            "dropped": dict(filled.dropped),
+            "shortfall": dict(filled.shortfall),
+            "taught": count_by_skill(filled.examples),
+        },
+        "teach": report._asdict(),
+    }

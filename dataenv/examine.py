@@ -1,0 +1,132 @@
+"""Examining a student: its attempts at problems, and how much two examinations differ, with standard errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from dataenv.protocols import Student, Task
+from dataenv.records import Attempt, Example, Problem, SkillScore, smoothed_error
+
+
+@dataclass(frozen=True)
+class Examination:
+    """A student's attempts at a list of problems, one each, in the problems' order."""
+
+    attempts: tuple[Attempt, ...]
+    shots: int = 0
+    """How many exemplars stood before each problem."""
+    tokens: int = 0
+    """Tokens the student generated."""
+
+    @property
+    def n(self) -> int:
+        return len(self.attempts)
+
+    @cached_property
+    def correct(self) -> int:
+        return sum(attempt.correct for attempt in self.attempts)
+
+    @property
+    def accuracy(self) -> float:
+        """Share answered exactly right; 0 when there was nothing to answer (then `n` is 0)."""
+        return self.correct / self.n if self.n else 0.0
+
+    @property
+    def error(self) -> float:
+        """Standard error of the accuracy."""
+        return smoothed_error(self.correct, self.n)
+
+    @property
+    def overlong(self) -> int:
+        """Problems whose prompt did not fit the student's context; they count as not solved."""
+        return sum(attempt.finish == "overlong" for attempt in self.attempts)
+
+    def by_skill(self, skills: Sequence[str]) -> tuple[SkillScore, ...]:
+        """A score for each of `skills`, n = 0 where none of its problems was asked."""
+        counts = {skill: [0, 0] for skill in skills}
+        for attempt in self.attempts:
+            count = counts[attempt.problem.skill]
+            count[0] += 1
+            count[1] += attempt.correct
+        return tuple(SkillScore(skill=skill, n=n, correct=correct) for skill, (n, correct) in counts.items())
+
+
+@dataclass(frozen=True)
+class Change:
+    """The paired difference of two examinations on the same problems: mean gain, its standard error, sample size."""
+
+    gain: float
+    error: float
+    n: int
+    by_skill: Mapping[str, float] = field(default_factory=dict)
+
+
+def examine(task: Task, student: Student, problems: Sequence[Problem], shots: Sequence[Example] = ()) -> Examination:
+    """Ask `student` each problem once, greedily, after the exemplars in `shots`, and verify what it says."""
+    if not problems:
+        return Examination((), len(shots))
+    prompts = [problem.prompt for problem in problems]
+    replies = [few[0] for few in student.answer(prompts, max_new_tokens=task.max_new_tokens, shots=shots)]
+    attempts = []
+    for problem, reply in zip(problems, replies, strict=True):
+        if reply.finish == "overlong":
+            score, correct, reason, extracted = 0.0, False, "the prompt does not fit the student's context", None
+        else:
+            score, correct, reason, extracted = task.verify(problem, reply.text)
+        attempts.append(
+            Attempt.model_construct(
+                problem=problem,
+                response=reply.text,
+                score=score,
+                correct=correct,
+                reason=reason,
+                extracted=extracted,
+                finish=reply.finish,
+            )
+        )
+    return Examination(tuple(attempts), len(shots), sum(reply.tokens for reply in replies))
+
+
+def examine_untaught(
+    task: Task, student: Student, problems: Sequence[Problem], shots: Sequence[Example]
+) -> tuple[Examination, dict[str, float | int | str | None]]:
+    """The better of the plain and the few-shot examination, and both accuracies.
+
+    A gain counted from the better one is a gain in skill: knowing the answer's format is worth nothing there.
+    """
+    plain = examine(task, student, problems)
+    few = examine(task, student, problems, shots) if shots else None
+    better = few if few is not None and few.accuracy > plain.accuracy else plain
+    return better, {
+        "plain": plain.accuracy,
+        "few_shot": few.accuracy if few is not None else None,
+        "shots": len(shots),
+        "used": "plain" if better is plain else "few_shot",
+    }
+
+
+def paired(before: Examination, after: Examination) -> Change:
+    """Gain from `before` to `after`, problem by problem: mean d and sd(d)/sqrt(n), per skill the mean.
+
+    When nothing changed the variance is taken as if one problem in n had (b + c = 1), so the error is never 0.
+    Source: the paired difference of proportions (McNemar's setting). Raises ValueError on different problems.
+    """
+    if [a.problem.id for a in before.attempts] != [a.problem.id for a in after.attempts]:
+        raise ValueError("the two examinations asked different problems")
+    n = before.n
+    if n == 0:
+        return Change(0.0, 0.5, 0)
+    gained = lost = 0
+    by_skill: dict[str, list[int]] = {}
+    for old, new in zip(before.attempts, after.attempts, strict=True):
+        change = int(new.correct) - int(old.correct)
+        gained += change > 0
+        lost += change < 0
+        by_skill.setdefault(old.problem.skill, []).append(change)
+    gain = (gained - lost) / n
+    moved = max(gained + lost, 1)
+    error = math.sqrt(max(moved / n - gain * gain, 1 / n / n) / n)
+    return Change(gain, error, n, {skill: sum(changes) / len(changes) for skill, changes in by_skill.items()})

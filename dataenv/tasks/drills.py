@@ -1,0 +1,264 @@
+"""Drills: short character-level skills with exact answers, for students small enough to train in seconds.
+
+A problem is one line, its prompt ends in "=" and says what to do: `12+7=`, `rev abcd=`, `max 3 9 4=`. Prompt and
+answer together stay within 40 ASCII characters. The form of a prompt names its skill, so `recognise` can recompute
+the truth of any prompt, whoever wrote it.
+
+Difficulty runs from 0 (one or two digits, three letters: learned in a few hundred rows) to 1 (four digits, nine
+letters and more: hard for 0.16M parameters). Lengths grow linearly with it, number ranges geometrically.
+Source: original to this project.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from random import Random
+
+import numpy as np
+
+from dataenv.errors import InvalidData, UnknownId
+from dataenv.records import Problem, Prompt, Split, Verdict
+from dataenv.seeding import child_seed
+from dataenv.tasks.splits import draw_texts
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+LONGEST_ANSWER = 12
+"""Characters of the longest answer any skill can have."""
+
+Uniform = Callable[[], float]
+"""Draws from [0, 1). A plain `random.Random.random`: twenty times faster than a numpy scalar draw."""
+
+
+def _number(uniform: Uniform, difficulty: float, easy: int, hard: int, least: int = 0) -> int:
+    """A number from [least, top], where the top grows from `easy` to `hard` geometrically."""
+    top = easy * (hard / easy) ** difficulty
+    return least + int(uniform() * (top - least + 1))
+
+
+def _length(uniform: Uniform, difficulty: float, easy: int, hard: int) -> int:
+    """A length between `easy` and `hard`: the fractional part of the interpolated length is left to chance."""
+    return int(easy + (hard - easy) * difficulty + uniform())
+
+
+def _word(uniform: Uniform, length: int, letters: str = LETTERS) -> str:
+    size = len(letters)
+    return "".join([letters[int(uniform() * size)] for _ in range(length)])
+
+
+def _addition(uniform: Uniform, difficulty: float) -> str:
+    a, b = _number(uniform, difficulty, 60, 9999), _number(uniform, difficulty, 9, 9999)
+    return f"{a}+{b}="
+
+
+def _subtraction(uniform: Uniform, difficulty: float) -> str:
+    b = _number(uniform, difficulty, 9, 9999)
+    return f"{b + _number(uniform, difficulty, 60, 9999)}-{b}="
+
+
+def _multiplication(uniform: Uniform, difficulty: float) -> str:
+    return f"{_number(uniform, difficulty, 60, 999)}*{_number(uniform, difficulty, 9, 99)}="
+
+
+def _modulo(uniform: Uniform, difficulty: float) -> str:
+    return f"{_number(uniform, difficulty, 99, 9999)}%{_number(uniform, difficulty, 9, 60, least=2)}="
+
+
+def _comparison(uniform: Uniform, difficulty: float) -> str:
+    a = _number(uniform, difficulty, 60, 99999)
+    # Close numbers need every digit compared, and equal ones are hardly ever drawn by chance.
+    kind = uniform()
+    if kind < 0.3:
+        return f"cmp {a} {a if kind < 0.1 else a + 1 + int(uniform() * 9)}="
+    return f"cmp {a} {_number(uniform, difficulty, 60, 99999)}="
+
+
+def _maximum(uniform: Uniform, difficulty: float) -> str:
+    terms = [str(_number(uniform, difficulty, 60, 999)) for _ in range(_length(uniform, difficulty, 2, 5))]
+    return f"max {' '.join(terms)}="
+
+
+def _copying(uniform: Uniform, difficulty: float) -> str:
+    return f"copy {_word(uniform, _length(uniform, difficulty, 3, LONGEST_ANSWER))}="
+
+
+def _reversal(uniform: Uniform, difficulty: float) -> str:
+    return f"rev {_word(uniform, _length(uniform, difficulty, 3, 10))}="
+
+
+def _sorting(uniform: Uniform, difficulty: float) -> str:
+    return f"sort {_word(uniform, _length(uniform, difficulty, 3, 9))}="
+
+
+def _descending(uniform: Uniform, difficulty: float) -> str:
+    return f"desc {_word(uniform, _length(uniform, difficulty, 3, 8))}="
+
+
+def _shifting(uniform: Uniform, difficulty: float) -> str:
+    return f"shift {_word(uniform, _length(uniform, difficulty, 3, 10))}="
+
+
+def _counting(uniform: Uniform, difficulty: float) -> str:
+    letters = _word(uniform, 3)
+    return f"count {letters[0]} {_word(uniform, _length(uniform, difficulty, 4, 16), letters)}="
+
+
+def _sequence(uniform: Uniform, difficulty: float) -> str:
+    start, step = _number(uniform, difficulty, 60, 600), _number(uniform, difficulty, 9, 90, least=1)
+    return f"next {start} {start + step} {start + 2 * step}="
+
+
+def _chain(uniform: Uniform, difficulty: float) -> str:
+    a, b = _number(uniform, difficulty, 30, 999), _number(uniform, difficulty, 9, 999)
+    return f"{a}+{b}-{int(uniform() * (min(a + b, 9 * 111**difficulty) + 1))}="
+
+
+def _next_term(terms: list[int]) -> str | None:
+    step = terms[1] - terms[0]
+    return str(terms[2] + step) if terms[2] - terms[1] == step else None
+
+
+def _ints(text: str) -> list[int]:
+    return [int(word) for word in text.split()]
+
+
+_SHIFT = str.maketrans(LETTERS, LETTERS[1:] + LETTERS[0])
+_N = r"(\d{1,6})"
+_W = r"([a-z]{1,24})"
+_NS = r"(\d{1,6}(?: \d{1,6}){1,8})"
+
+
+class Skill:
+    """One drill: how to write a prompt, the form of its prompts, how to solve one, and what it builds on."""
+
+    def __init__(
+        self, write: Callable[[Uniform, float], str], form: str, solve: Callable[..., str | None], *builds_on: str
+    ) -> None:
+        self.write = write
+        self.form = re.compile(form + "=", re.ASCII)
+        self._solve = solve
+        self.builds_on = builds_on
+
+    def solve(self, prompt: str) -> str | None:
+        """The answer, or None when the prompt is not of this skill."""
+        match = self.form.fullmatch(prompt)
+        return None if match is None else self._solve(*match.groups())
+
+
+SKILLS: dict[str, Skill] = {
+    "addition": Skill(_addition, rf"{_N}\+{_N}", lambda a, b: str(int(a) + int(b))),
+    "subtraction": Skill(_subtraction, f"{_N}-{_N}", lambda a, b: str(int(a) - int(b))),
+    "multiplication": Skill(_multiplication, rf"{_N}\*{_N}", lambda a, b: str(int(a) * int(b)), "addition"),
+    "modulo": Skill(
+        _modulo, f"{_N}%{_N}", lambda a, b: str(int(a) % int(b)) if int(b) else None, "subtraction", "multiplication"
+    ),
+    "comparison": Skill(
+        _comparison, f"cmp {_N} {_N}", lambda a, b: ">" if int(a) > int(b) else "<" if int(a) < int(b) else "="
+    ),
+    "maximum": Skill(_maximum, f"max {_NS}", lambda terms: str(max(_ints(terms))), "comparison"),
+    "copying": Skill(_copying, f"copy {_W}", lambda word: word),
+    "reversal": Skill(_reversal, f"rev {_W}", lambda word: word[::-1], "copying"),
+    "sorting": Skill(_sorting, f"sort {_W}", lambda word: "".join(sorted(word)), "copying"),
+    "descending": Skill(
+        _descending, f"desc {_W}", lambda word: "".join(sorted(word, reverse=True)), "sorting", "reversal"
+    ),
+    "shifting": Skill(_shifting, f"shift {_W}", lambda word: word.translate(_SHIFT), "copying"),
+    "counting": Skill(_counting, f"count ([a-z]) {_W}", lambda letter, word: str(word.count(letter))),
+    "sequence": Skill(
+        _sequence, f"next {_N} {_N} {_N}", lambda *terms: _next_term([int(t) for t in terms]), "addition", "subtraction"
+    ),
+    "chain": Skill(
+        _chain, rf"{_N}\+{_N}-{_N}", lambda a, b, c: str(int(a) + int(b) - int(c)), "addition", "subtraction"
+    ),
+}
+"""Every drill. `descending` chains sorting and reversal, `chain` addition and subtraction."""
+
+
+class Drills:
+    """The drills task; `Drills("addition,sorting")` keeps only those skills.
+
+    Raises UnknownId, naming the nearest, for a skill that is not in `SKILLS`.
+    """
+
+    default_engine = "procedural"
+    max_new_tokens = LONGEST_ANSWER + 1  # a token per character, and the end
+
+    def __init__(self, skills: str | Sequence[str] | None = None) -> None:
+        if isinstance(skills, str):
+            skills = [name.strip() for name in skills.split(",") if name.strip()]
+        for name in skills or ():
+            self._known(name, SKILLS)
+        self.skills = tuple(dict.fromkeys(skills or SKILLS))
+        self.name = "drills" if not skills else f"drills:{','.join(self.skills)}"
+        self.prerequisites = {
+            name: needed
+            for name in self.skills
+            if (needed := tuple(other for other in SKILLS[name].builds_on if other in self.skills))
+        }
+
+    def problems(self, split: Split, per_skill: int | None, seed: int) -> list[Problem]:
+        """Up to `per_skill` problems of each skill at the natural mix (difficulty uniform in [0, 1]).
+
+        Raises InvalidData when `per_skill` is None: drills have no end.
+        """
+        if per_skill is None:
+            raise InvalidData("drills are written without end; say how many problems per skill you want (per_skill).")
+        found: list[Problem] = []
+        for skill in self.skills:
+            found += self._draw(skill, split, per_skill, None, child_seed(seed, "drills", skill, split))
+        return found
+
+    def write(self, skill: str, n: int, difficulty: float | None, rng: np.random.Generator) -> list[Problem]:
+        """`n` solved problems of the pool at one difficulty in [0, 1], or at the natural mix when it is None.
+
+        Easy problems are few (some hundreds at difficulty 0 for the arithmetic skills): then fewer come back.
+        Raises UnknownId for a skill outside this task, InvalidData for a difficulty outside [0, 1].
+        """
+        self._known(skill, self.skills)
+        if difficulty is not None and not 0 <= difficulty <= 1:
+            raise InvalidData(f"difficulty is {difficulty}; it must lie in [0, 1], or be None for the natural mix.")
+        return self._draw(skill, "pool", n, difficulty, int(rng.integers(2**63)))
+
+    def verify(self, problem: Problem, response: str) -> Verdict:
+        """Right when the response equals the answer, white space around it aside."""
+        text = response.strip()
+        if text == problem.answer:
+            return Verdict(1.0, True, extracted=text)
+        return Verdict(0.0, False, f"expected {problem.answer}", text[:100])
+
+    def held_out(self) -> Sequence[Prompt]:
+        """Nothing: exam and selection are minted, and the pool is disjoint from them by content hash."""
+        return ()
+
+    def recognise(self, prompt: Prompt) -> Problem | None:
+        """The problem that `prompt` states, with the answer computed anew; None when it is none of this task's."""
+        if prompt.images or prompt.tools or len(prompt.text) > 100:
+            return None
+        text = prompt.text.strip()
+        for name in self.skills:
+            answer = SKILLS[name].solve(text)
+            if answer is not None:
+                return Problem(prompt=prompt, answer=answer, skill=name)
+        return None
+
+    def _draw(self, name: str, split: Split, n: int, difficulty: float | None, seed: int) -> list[Problem]:
+        skill = SKILLS[name]
+        uniform, write, solve = Random(seed).random, skill.write, skill.solve
+
+        def write_one() -> tuple[str, float]:
+            d = uniform() if difficulty is None else difficulty
+            return write(uniform, d), d
+
+        return [
+            Problem(prompt=Prompt(text=text), answer=answer, skill=name, difficulty=d)
+            for text, d in draw_texts(write_one, split, n)
+            if (answer := solve(text)) is not None  # always so: a test solves every prompt that is written
+        ]
+
+    @staticmethod
+    def _known(name: str, among: Sequence[str] | dict[str, Skill]) -> None:
+        if name not in among:
+            near = difflib.get_close_matches(name, among, n=1, cutoff=0.4)
+            hint = f"did you mean '{near[0]}'? " if near else ""
+            raise UnknownId(f"drills has no skill '{name}'; {hint}It has: {', '.join(among)}.")

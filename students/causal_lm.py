@@ -1,0 +1,260 @@
+"""The text student: one resident base model of `transformers`, trained by LoRA or in full, answering in batches."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+from dataenv.errors import InvalidData, TrainingFailed
+from dataenv.records import Example, Prompt, Reply, TeachReport
+from dataenv.students.weights import Base
+
+FULL_WEIGHTS, FULL_CONFIG = "model.safetensors", "student.json"
+
+
+class CausalLM:
+    """Any causal language model of `transformers`, by Hub id or local folder.
+
+    Args:
+        source: Hub id ("org/name"), local folder, or a `Base` that says how the weights come about.
+        method: "lora" trains low-rank adapters on all linear layers; "full" trains every weight.
+        rank, alpha: size and scale of the adapters (scale alpha / rank).
+        learning_rate, epochs, batch: see `training.Recipe`; learning_rate None is 1e-3 for LoRA, 1e-4 for full.
+        template, system: see `encoding.Encoder`.
+        max_length: tokens a training row may have, prompt and completion; longer rows are dropped and counted.
+        shots: exemplars for the few-shot examination of the untaught student.
+        device, dtype: e.g. "cuda", "bfloat16"; None chooses the fastest this machine has.
+        seed: of the adapters' starting values.
+
+    The constructor opens nothing; weights load at first use and only once per process.
+    """
+
+    def __init__(
+        self,
+        source: str | Base,
+        *,
+        name: str | None = None,
+        method: Literal["lora", "full"] = "lora",
+        rank: int = 16,
+        alpha: float = 32.0,
+        learning_rate: float | None = None,
+        epochs: int = 1,
+        batch: int = 8,
+        micro_batch: int = 2048,
+        template: str | None = None,
+        system: str | None = None,
+        max_length: int = 1024,
+        shots: int = 4,
+        answer_batch: int = 64,
+        device: str | None = None,
+        dtype: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        if method not in ("lora", "full"):
+            raise InvalidData(f"Student method must be 'lora' or 'full'; it is '{method}'.")
+        if min(rank, max_length, answer_batch) < 1 or shots < 0:
+            raise InvalidData("Student settings rank, max_length and answer_batch must be at least 1, shots at least 0.")
+        self.base = source if isinstance(source, Base) else Base(source)
+        self.name = name or self.base.id
+        self.shots = shots
+        self._method = method
+        self._rank, self._alpha, self._seed = rank, alpha, seed
+        rate = learning_rate if learning_rate is not None else (1e-3 if method == "lora" else 1e-4)
+        self._recipe = {"learning_rate": rate, "epochs": epochs, "batch": batch, "micro_batch": micro_batch}
+        self._template, self._system = template, system
+        self._max_length, self._answer_batch = max_length, answer_batch
+        self._device, self._dtype = device, dtype
+        self._model: Any = None
+
+    # -- weights ---------------------------------------------------------------------------------------------------
+
+    def _load(self) -> Any:
+        """The model with its trainable weights, built at first use over the base that the process holds once."""
+        if self._model is None:
+            from dataenv.students import lora
+            from dataenv.students.encoding import Encoder
+
+            dtype = self._dtype or ("float32" if self._method == "full" else None)
+            base, tokenizer = self.base.load(self._device, dtype)
+            self._encoder = Encoder(tokenizer, name=self.name, template=self._template, system=self._system)
+            shared = {id(t): t for t in (*base.parameters(), *base.buffers())}
+            if self._method == "lora":
+                model = copy.deepcopy(base, shared)  # a skeleton of its own over the same tensors
+                lora.add_lora(model, rank=self._rank, alpha=self._alpha, seed=self._seed)
+            else:
+                model = copy.deepcopy(base).requires_grad_(True)
+            self._trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+            self._context = int(getattr(model.config, "max_position_embeddings", self._max_length))
+            self._untaught = {name: p.detach().clone() for name, p in self._trainable.items()}
+            self._version: str | None = None
+            # A slice of hidden states is not contiguous, and torch would then copy the output weights for every row.
+            model.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:]))
+            self._model = model.eval()
+        return self._model
+
+    @property
+    def version(self) -> str:
+        """32 hex digits: hash of the base's id and every trainable weight."""
+        self._load()
+        if self._version is None:
+            digest = hashlib.blake2b(self.base.id.encode(), digest_size=16)
+            for name, weight in self._trainable.items():
+                digest.update(name.encode())
+                digest.update(memoryview(weight.detach().cpu().contiguous().flatten().view(_bytes()).numpy()))
+            self._version = digest.hexdigest()
+        return self._version
+
+    def reset(self) -> None:
+        """Back to the untaught student; the base model stays where it is."""
+        if self._model is not None:
+            self.restore_state(self._untaught)
+
+    def clone_state(self) -> dict[str, Any]:
+        """A copy of every trainable weight."""
+        self._load()
+        return {name: weight.detach().clone() for name, weight in self._trainable.items()}
+
+    def restore_state(self, state: dict[str, Any]) -> None:
+        import torch
+
+        self._load()
+        with torch.no_grad():
+            for name, weight in self._trainable.items():
+                weight.copy_(state[name])
+        self._version = None
+
+    def save(self, folder: Path) -> None:
+        """LoRA: PEFT's adapter files. Full: `model.safetensors` and `student.json`."""
+        from safetensors.torch import save_file
+
+        from dataenv.students import lora
+
+        self._load()
+        if self._method == "lora":
+            lora.save_lora(self.clone_state(), folder, base=self.base.id, rank=self._rank, alpha=self._alpha)
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: w.detach().cpu().contiguous() for name, w in self._trainable.items()}, folder / FULL_WEIGHTS)
+        (folder / FULL_CONFIG).write_bytes(orjson.dumps({"base": self.base.id}))
+
+    def load(self, folder: Path) -> None:
+        from safetensors.torch import load_file
+
+        from dataenv.students import lora
+
+        self._load()
+        if self._method == "lora":
+            state = lora.load_lora(folder, base=self.base.id)
+        else:
+            try:
+                base = orjson.loads((folder / FULL_CONFIG).read_bytes())["base"]
+                state = load_file(folder / FULL_WEIGHTS)
+            except (OSError, ValueError, KeyError) as error:
+                raise InvalidData(f"{folder} holds no readable student: {error}.") from error
+            if base != self.base.id:
+                raise InvalidData(f"The weights in {folder} belong to '{base}', not to '{self.base.id}'.")
+        wrong = [n for n, w in self._trainable.items() if n not in state or state[n].shape != w.shape]
+        if wrong or len(state) != len(self._trainable):
+            raise InvalidData(f"The weights in {folder} do not fit student '{self.name}' (first: {next(iter(wrong), 'extra weights')}).")
+        self.restore_state(state)
+
+    def close(self) -> None:
+        """Let go of the model; a later call loads it again, untaught."""
+        self._model = self._trainable = self._untaught = None
+        gc.collect()
+
+    # -- teaching --------------------------------------------------------------------------------------------------
+
+    def teach(self, examples: Sequence[Example], *, seed: int) -> TeachReport:
+        model = self._load()
+        rows = [self._encoder.row(example) for example in examples]
+        fitting = [(p, c) for p, c in rows if len(p) + len(c) <= min(self._max_length, self._context)]
+        overlong = len(rows) - len(fitting)
+        if not fitting:
+            return TeachReport(rows=0, tokens=0, loss=None, overlong=overlong)
+        if any(example.rejected is not None for example in examples):
+            raise InvalidData(f"Student '{self.name}' cannot learn from preference pairs yet; send rows without 'rejected'.")
+        from dataenv.students.training import Recipe, train
+
+        before = self.clone_state()
+        try:
+            loss = train(model, fitting, Recipe(**self._recipe), seed=seed)
+        except BaseException as error:  # an interrupt too must not leave half-trained weights
+            model.eval()
+            for weight in self._trainable.values():
+                weight.grad = None
+            self.restore_state(before)
+            if _out_of_memory(error):
+                raise TrainingFailed(
+                    f"Memory ran out while teaching {len(fitting)} rows; lower micro_batch (now "
+                    f"{self._recipe['micro_batch']} tokens), max_length ({self._max_length}) or rank ({self._rank}). "
+                    "The student is as it was before this step."
+                ) from error
+            raise
+        self._version = None
+        tokens = self._recipe["epochs"] * sum(len(p) + len(c) for p, c in fitting)
+        return TeachReport(rows=len(fitting), tokens=int(tokens), loss=loss, overlong=overlong)
+
+    # -- answering -------------------------------------------------------------------------------------------------
+
+    def answer(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        max_new_tokens: int,
+        shots: Sequence[Example] = (),
+        samples: int = 1,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> list[list[Reply]]:
+        from dataenv.students.generation import generate
+        from dataenv.students.lora import merge_lora, unmerge_lora
+
+        model = self._load()
+        encoded = [self._encoder.prompt(prompt, shots) for prompt in prompts]
+        # A prompt must leave room for its whole reply: a cut reply would be judged as the student's own failure.
+        fits = [i for i, ids in enumerate(encoded) if len(ids) + max_new_tokens <= self._context]
+        stop = {self._encoder.end, *_end_ids(model)}
+        swapped = merge_lora(model)
+        try:
+            made = generate(
+                model,
+                [encoded[i] for i in fits for _ in range(samples)],
+                max_new_tokens=max_new_tokens,
+                stop=stop,
+                temperature=temperature,
+                seed=seed,
+                batch=self._answer_batch,
+            )
+        finally:
+            unmerge_lora(swapped)
+        replies = [[Reply("", "overlong")] * samples for _ in prompts]
+        for at, i in enumerate(fits):
+            replies[i] = [self._reply(ids, stop) for ids in made[at * samples : (at + 1) * samples]]
+        return replies
+
+    def _reply(self, ids: list[int], stop: set[int]) -> Reply:
+        ended = ids[-1] in stop
+        return Reply(self._encoder.decode(ids[:-1] if ended else ids), "stop" if ended else "length", len(ids))
+
+
+def _end_ids(model: Any) -> list[int]:
+    """End-of-sequence ids the model's own generation config names."""
+    ids = model.generation_config.eos_token_id
+    return [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "out of memory" in str(error).lower().replace("not enough memory", "out of memory"))
+
+
+def _bytes() -> Any:
+    import torch
+
+    return torch.uint8

@@ -1,0 +1,111 @@
+"""Batched decoding with a key-value cache: sorted by length, shared prefix computed once, finished rows leave early."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os.path import commonprefix
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dataenv.progress import report
+
+
+@torch.no_grad()
+def generate(
+    model: Any,
+    prompts: Sequence[list[int]],
+    *,
+    max_new_tokens: int,
+    stop: set[int],
+    temperature: float = 0.0,
+    seed: int = 0,
+    batch: int = 64,
+) -> list[list[int]]:
+    """New tokens for each prompt (a non-empty list of ids), in order, each ending at a stop token or the limit.
+
+    The stop token is kept, so that a reply that ended can be told from one that was cut. Temperature 0 is greedy.
+    """
+    device = next(model.parameters()).device
+    generator = torch.Generator(device=device).manual_seed(seed)
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+    replies: list[list[int]] = [[] for _ in prompts]
+    stops = torch.tensor(sorted(stop), device=device)
+    for start in range(0, len(order), batch):
+        chosen = order[start : start + batch]
+        _decode(model, [prompts[i] for i in chosen], [replies[i] for i in chosen], max_new_tokens, stops, temperature, generator)
+        report("answer", start + len(chosen), len(order))
+    return replies
+
+
+def _decode(
+    model: Any,
+    prompts: list[list[int]],
+    replies: list[list[int]],
+    limit: int,
+    stops: Tensor,
+    temperature: float,
+    generator: torch.Generator,
+) -> None:
+    """Decode one batch, appending each row's new tokens to its list in `replies`."""
+    device = stops.device
+    logits, cache, mask = _prefill(model, prompts, device)
+    alive = torch.arange(len(prompts), device=device)
+    position = mask.sum(1, keepdim=True)
+    for made in range(1, limit + 1):
+        token = _choose(logits, temperature, generator)
+        for row, id in zip(alive.tolist(), token.tolist(), strict=True):
+            replies[row].append(id)
+        going = ~torch.isin(token, stops)
+        if made == limit or not going.any():
+            return
+        if not going.all():
+            keep = going.nonzero()[:, 0]
+            alive, token, mask, position = alive[keep], token[keep], mask[keep], position[keep]
+            cache.batch_select_indices(keep)
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+        out = model(input_ids=token[:, None], attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True)
+        logits, position = out.logits[:, -1], position + 1
+
+
+def _prefill(model: Any, prompts: list[list[int]], device: torch.device) -> tuple[Tensor, Any, Tensor]:
+    """Logits after each prompt, the cache, and its mask (rows, tokens).
+
+    The prefix that all prompts share goes through the model once and is repeated; the rest is padded on its left.
+    """
+    from transformers import DynamicCache
+
+    # Every row needs at least one token of its own, to have logits to go on from.
+    shared = min(len(commonprefix(prompts)), min(len(p) for p in prompts) - 1) if len(prompts) > 1 else 0
+    cache = DynamicCache(config=model.config)
+    if shared:
+        head = torch.tensor([prompts[0][:shared]], device=device)
+        model(input_ids=head, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache.batch_repeat_interleave(len(prompts))
+    longest = max(len(p) for p in prompts) - shared
+    ids = torch.zeros(len(prompts), longest, dtype=torch.long)
+    mask = torch.zeros(len(prompts), shared + longest, dtype=torch.long)
+    mask[:, :shared] = 1
+    for row, prompt in enumerate(prompts):
+        rest = prompt[shared:]
+        ids[row, longest - len(rest) :] = torch.tensor(rest)
+        mask[row, shared + longest - len(rest) :] = 1
+    position = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
+    out = model(
+        input_ids=ids.to(device),
+        attention_mask=mask.to(device),
+        position_ids=position.to(device),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    return out.logits[:, -1], cache, mask.to(device)
+
+
+def _choose(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+    """One token per row of logits (rows, vocabulary)."""
+    if temperature <= 0:
+        return logits.argmax(-1)
+    shares = (logits.float() / temperature).softmax(-1)
+    return torch.multinomial(shares, 1, generator=generator)[:, 0]

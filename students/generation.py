@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from os.path import commonprefix
 from typing import Any
 
 import torch
@@ -76,8 +75,7 @@ def _prefill(model: Any, prompts: list[list[int]], device: torch.device) -> tupl
     """
     from transformers import DynamicCache
 
-    # Every row needs at least one token of its own, to have logits to go on from.
-    shared = min(len(commonprefix(prompts)), min(len(p) for p in prompts) - 1) if len(prompts) > 1 else 0
+    shared = _shared_prefix(prompts) if len(prompts) > 1 else 0
     cache = DynamicCache(config=model.config)
     if shared:
         head = torch.tensor([prompts[0][:shared]], device=device)
@@ -101,6 +99,13 @@ def _prefill(model: Any, prompts: list[list[int]], device: torch.device) -> tupl
         logits_to_keep=1,
     )
     return out.logits[:, -1], cache, mask.to(device)
+
+
+def _shared_prefix(prompts: list[list[int]]) -> int:
+    """How many first tokens all prompts share, leaving each at least one of its own to have logits to go on from."""
+    first, last = min(prompts), max(prompts)  # what these two share, everything between them shares
+    most = min(len(p) for p in prompts) - 1
+    return next((i for i in range(min(most, len(first))) if first[i] != last[i]), most)
 
 
 def _choose(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:

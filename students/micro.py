@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dataenv.records import content_hash
 from dataenv.seeding import child_seed, stream
-from dataenv.students.weights import Base, build_once
+from dataenv.students.weights import Base, build_once, cache_folder
 
 if TYPE_CHECKING:
     from dataenv.students.causal_lm import CausalLM
@@ -55,9 +55,18 @@ def micro(argument: str = "", **options: Any) -> CausalLM:
     return CausalLM(base, **{**defaults, **options})
 
 
-def _find(base_seed: int) -> str:
+def made(base_seed: int = 0) -> bool:
+    """Whether the base is in the cache already."""
+    return (cache_folder() / _folder(base_seed)).exists()
+
+
+def _folder(base_seed: int) -> str:
     recipe = {"shape": SHAPE, "practice": PRACTICE, "characters": CHARACTERS, "seed": base_seed, "made": 1}
-    return str(build_once(f"micro-{content_hash(recipe)[:12]}", partial(_make, base_seed=base_seed)))
+    return f"micro-{content_hash(recipe)[:12]}"
+
+
+def _find(base_seed: int) -> str:
+    return str(build_once(_folder(base_seed), partial(_make, base_seed=base_seed)))
 
 
 def practised(skills: tuple[str, ...], base_seed: int) -> dict[str, int]:

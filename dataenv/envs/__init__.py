@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+
 import gymnasium as gym
+
+from dataenv.errors import UnknownId
 
 ENVS = {
     "skill-list": ("dataenv/SkillList-v0", "dataenv.envs.skill_list:SkillListEnv", "scores per skill in, rows per skill out"),
@@ -15,3 +19,15 @@ def register_all() -> None:
     for id, entry_point, _ in ENVS.values():
         if id not in gym.registry:
             gym.register(id, entry_point=entry_point)
+
+
+def env_id(name: str) -> str:
+    """The Gymnasium id for a short name or a Gymnasium id."""
+    ids = {id for id, _, _ in ENVS.values()}
+    if name in ids:
+        return name
+    if name not in ENVS:
+        near = difflib.get_close_matches(name, ENVS, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+        raise UnknownId(f"No environment is called '{name}'; {hint}'dataenv list envs' shows all of them.")
+    return ENVS[name][0]

@@ -1,6 +1,6 @@
 """The loop every environment shares: one `step` is plan -> rows -> gate -> teach -> examine -> reward.
 
-An environment adds two functions: what an action means (`plan`) and what the teacher sees (`observe`).
+An environment adds what an action means (`plan`, and `action` the other way) and what the teacher sees (`observe`).
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         self.exemplars: list[Example] = []
         self._situation: Situation | None = None
 
-    # -- the two functions of an environment --------------------------------------------------------------------------
+    # -- what an environment adds --------------------------------------------------------------------------
 
     def plan(self, action: ActType) -> Plan:
         """What `action` asks for. Raises InvalidAction, naming the part, when it is outside the action space."""
@@ -121,6 +121,10 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
 
     def observe(self, feedback: Feedback) -> ObsType:
         """What the teacher sees."""
+        raise NotImplementedError
+
+    def action(self, plan: Plan) -> ActType:
+        """The action that asks for `plan`. Raises InvalidAction where this environment's actions cannot say it."""
         raise NotImplementedError
 
     # -- the loop -----------------------------------------------------------------------------------------------------
@@ -251,7 +255,7 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
             step=now.step,
             skills=now.examination.by_skill(self.task.skills),
             failures=tuple(attempt for attempt in now.examination.attempts if not attempt.correct),
-            taught={skill: 0 for skill in self.task.skills} | count_by_skill(now.taught),
+            taught=dict.fromkeys(self.task.skills, 0) | count_by_skill(now.taught),
             budget=Budget(
                 rows_left=self.max_rows - len(now.taught), rows_per_step=self.rows, steps_left=self.steps - now.step
             ),

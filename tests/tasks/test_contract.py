@@ -16,7 +16,7 @@ from dataenv.tasks import tasks
 from dataenv.tasks.splits import SHARES, draw, draw_texts, split_of
 
 DATA = Path(os.environ.get("DATAENV_TEST_DATA", Path(__file__).parents[3] / "shared/data"))
-PROCEDURAL = ["drills", "drills:addition,sorting", "arithmetic", "reasoning-gym:gcd,palindrome_generation,caesar_cipher"]
+PROCEDURAL = ["drills", "drills:addition,sorting", "arithmetic", "reasoning-gym:gcd,palindrome_generation"]
 FIXED = ["gsm8k", "jsonl"]
 NASTY = [
     "",
@@ -129,7 +129,7 @@ def test_verify_survives_nasty_text(task, sample, response):
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@given(response=st.one_of(st.text(), st.text(alphabet="0123456789+-*/().,e# ijn[]{}\"'"), st.from_regex(r"[\d,.e$%-]+")))
+@given(st.one_of(st.text(), st.text(alphabet="0123456789+-*/().,e# ijn[]{}\"'"), st.from_regex(r"[\d,.e$%-]+")))
 def test_verify_never_raises(task, sample, response):
     for problem in sample[::3]:
         verdict = task.verify(problem, response)
@@ -169,7 +169,7 @@ def test_difficulty_changes_what_is_written(procedural):
         return sum(len(row.prompt.text) + len(row.answer) for row in rows) / len(rows)
 
     for skill in procedural.skills:
-        if skill != "number_sequence":  # whose difficulty is in its rule, not in its length
+        if skill not in ("number_sequence", "calendar_arithmetic"):  # harder in their rules, not by length
             assert mean_size(skill, 1.0) > mean_size(skill, 0.0), skill
 
 

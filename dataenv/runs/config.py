@@ -1,0 +1,72 @@
+"""What a run is: a small serialisable record from which everything heavy is built late."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, JsonValue
+
+from dataenv.records import Record
+
+if TYPE_CHECKING:
+    from dataenv.envs.teaching import TeachingEnv
+    from dataenv.protocols import Teacher
+
+
+class RunConfig(Record):
+    """One episode of one teacher, with its exam. The defaults are `dataenv run`'s.
+
+    `feedback` and `exam` count problems per skill (None: all there are). `select` says which student the exam judges:
+    "last", or "best" by accuracy on the selection split. `options` holds keyword arguments for the parts, by kind.
+    """
+
+    env: str = "skill-list"
+    task: str = "arithmetic"
+    student: str = "smollm2-135m"
+    teacher: str = "error-proportional"
+    engine: str | None = None
+    steps: int = Field(default=5, ge=1)
+    rows: int = Field(default=200, ge=1)
+    max_rows: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0)
+    regime: Literal["continue", "retrain"] = "continue"
+    replay: float = Field(default=0.25, ge=0)
+    feedback: int | None = Field(default=8, ge=1)
+    exam: int | None = Field(default=20, ge=1)
+    select: Literal["last", "best"] = "last"
+    target: float | None = Field(default=None, gt=0, le=1)
+    options: dict[Literal["task", "student", "engine", "teacher"], dict[str, JsonValue]] = Field(default_factory=dict)
+
+    def build_env(self) -> TeachingEnv[Any, Any]:
+        """The environment. Raises UnknownId or InvalidData; opens no weights."""
+        import gymnasium as gym
+
+        from dataenv.engines import engines
+        from dataenv.envs import env_id
+        from dataenv.students import make_student
+        from dataenv.tasks import tasks
+
+        task = tasks.make(self.task, **self.options.get("task", {}))
+        engine = engines.make(self.engine or task.default_engine, task=task, **self.options.get("engine", {}))
+        student = make_student(self.student, **self.options.get("student", {}))
+        env: TeachingEnv[Any, Any] = gym.make(  # type: ignore[assignment]
+            env_id(self.env),
+            disable_env_checker=True,  # it would cost two extra checks a step, of code the tests check
+            task=task,
+            student=student,
+            engine=engine,
+            steps=self.steps,
+            rows=self.rows,
+            max_rows=self.max_rows,
+            feedback=self.feedback,
+            regime=self.regime,
+            replay=self.replay,
+            target=self.target,
+        ).unwrapped
+        return env
+
+    def build_teacher(self) -> Teacher:
+        from dataenv.agents import teachers
+
+        teacher: Teacher = teachers.make(self.teacher, **self.options.get("teacher", {}))
+        return teacher

@@ -1,0 +1,296 @@
+"""Carrying out a run: teach for an episode, write every step down, then open the sealed exam.
+
+A run that was stopped goes on from its last finished step and ends as it would have ended: the student's weights,
+the teacher's state and all rows are read back, and every draw comes from the seed and the step's number.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import orjson
+from gymnasium.utils import seeding
+from pydantic import ValidationError
+
+from dataenv.envs.teaching import Situation, TeachingEnv
+from dataenv.errors import DataEnvError, RunError
+from dataenv.examine import Examination
+from dataenv.protocols import Teacher
+from dataenv.records import Attempt, Example, Plan, SkillScore, Transition
+from dataenv.runs.config import RunConfig
+from dataenv.runs.exam import sit_exam
+from dataenv.runs.folder import RunFolder
+from dataenv.seeding import child_seed
+
+
+class Watcher(Protocol):
+    """Someone who is told of every event, with the run's configuration."""
+
+    def event(self, event: Mapping[str, Any]) -> None: ...
+
+
+def start(config: RunConfig, folder: Path, watcher: Watcher | None = None) -> dict[str, Any]:
+    """Carry out `config` in `folder` (goes on with it where it stands there already); returns the result.
+
+    Raises RunError when the folder holds something else.
+    """
+    with RunFolder(folder) as files:
+        known = files.config
+        wanted = orjson.loads(config.model_dump_json())
+        if known is None:
+            others = [p.name for p in folder.iterdir() if p.name != "events.jsonl"]
+            if others:
+                raise RunError(f"{folder} is not empty and holds no run ({others[0]}); choose another --out.")
+            files.write(folder / "config.json", orjson.dumps(wanted, option=orjson.OPT_INDENT_2))
+        elif (different := [key for key in wanted if known.get(key) != wanted[key]]) :
+            raise RunError(
+                f"{folder} holds a run with another {', '.join(different)}; choose another --out, or "
+                f"'dataenv resume {folder}' to go on with that one."
+            )
+        return _carry_out(config, files, watcher)
+
+
+def resume(folder: Path, watcher: Watcher | None = None) -> dict[str, Any]:
+    """Go on with the run in `folder`; a finished run just gives its result."""
+    if not (folder / "config.json").exists():
+        raise RunError(f"There is no run in {folder}; 'dataenv run --out {folder}' starts one.")
+    with RunFolder(folder) as files:
+        try:
+            config = RunConfig.model_validate(files.config)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            raise RunError(f"{folder}/config.json: {'.'.join(map(str, fault['loc']))}: {fault['msg']}.") from error
+        return _carry_out(config, files, watcher)
+
+
+def result_of(events: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
+    """The numbers of a finished run, as `--json` prints them."""
+    exam = next(event for event in events if event["event"] == "exam")
+    steps = [event for event in events if event["event"] == "step"]
+    return {
+        "exam_before": exam["before"]["accuracy"],
+        "exam_after": exam["after"]["accuracy"],
+        "gain": exam["gain"],
+        "gain_se": exam["gain_error"],
+        "steps": len(steps),
+        "rows": steps[-1]["rows_total"] if steps else 0,
+        "seconds": round(sum(sum(event.get("seconds", {}).values()) for event in events), 1),
+        "run": str(folder),
+        "hash": events[-1]["hash"],
+    }
+
+
+def _carry_out(config: RunConfig, files: RunFolder, watcher: Watcher | None) -> dict[str, Any]:
+    tell = watcher.event if watcher is not None else lambda event: None
+    if files.events and files.events[-1]["event"] == "end":
+        return result_of(files.events, files.path)
+    env, teacher = config.build_env(), config.build_teacher()
+    try:
+        state = _restored(config, files, env, teacher)
+        for event in files.events:
+            tell(event)
+        if state is None:
+            state = _begin(config, files, env, teacher, tell)
+        while not env.situation.over:
+            state = _step(files, env, teacher, *state, tell)
+        if files.events[-1]["event"] != "exam":
+            tell({"event": "exam-begins"})
+            files.append({"event": "exam", **sit_exam(config, files.path / "steps", env)})
+            tell(files.events[-1])
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 * 1024 if sys.platform == "darwin" else 1024)
+        files.append({"event": "end", "peak_memory_mib": round(memory)})
+    finally:
+        env.close()
+    return result_of(files.events, files.path)
+
+
+State = tuple[Any, Mapping[str, Any]]
+"""Observation and info, as the teacher sees them next."""
+
+
+def _begin(config: RunConfig, files: RunFolder, env: TeachingEnv[Any, Any], teacher: Teacher, tell: Any) -> State:
+    """Reset environment and teacher, and write down what the untaught student can do."""
+    files.keep(0)
+    files.append(
+        {
+            "event": "start",
+            "config": orjson.loads(config.model_dump_json()),
+            "skills": list(env.task.skills),
+            "prerequisites": {skill: list(before) for skill, before in env.task.prerequisites.items()},
+            "versions": _versions(),
+            "machine": {"system": platform.platform(), "python": platform.python_version()},
+        }
+    )
+    tell(files.events[-1])
+    observation, info = env.reset(seed=config.seed)
+    teacher.reset(child_seed(config.seed, "teacher"))
+    now = env.situation
+    files.append(
+        {
+            "event": "reset",
+            "step": 0,
+            "episode": now.seed,
+            **_examined(env),
+            "baseline": dict(now.baseline),
+            "kept": _keep(files, env, teacher),
+            "seconds": dict(env.seconds),
+        }
+    )
+    tell(files.events[-1])
+    return observation, info
+
+
+def _step(
+    files: RunFolder, env: TeachingEnv[Any, Any], teacher: Teacher, observation: Any, info: Mapping[str, Any], tell: Any
+) -> State:
+    """Let the teacher act once, and write down what came of it."""
+    action = teacher.act(observation, info)
+    if isinstance(action, Plan):
+        action = env.action(action)
+    seen, reward, terminated, truncated, info = env.step(action)
+    teacher.observe(Transition(observation, action, reward, seen, terminated, truncated, info))
+    now, seconds = env.situation, env.seconds
+    rows = now.taught[len(now.taught) - info["rows"]["accepted"] :]
+    with seconds("save"):
+        kept = _keep(files, env, teacher, rows)
+        env.student.save(files.step(now.step) / "student")
+    files.append(
+        {
+            "event": "step",
+            "step": now.step,
+            "requests": [r.model_dump(include={"skill", "rows", "difficulty"}) for r in info["plan"].requests],
+            **{key: info["rows"][key] for key in ("asked", "accepted", "clipped", "dropped", "shortfall", "taught")},
+            "difficulty": _mean_difficulty(rows),
+            **_examined(env),
+            "reward": reward,
+            "reward_error": info["reward_error"],
+            "gain_by_skill": info["skill_gain"],
+            "teach": info["teach"],
+            "rows_total": len(now.taught),
+            "tokens": {"taught": info["teach"]["tokens"], "answered": now.examination.tokens},
+            "terminated": terminated,
+            "truncated": truncated,
+            "kept": kept,
+            "seconds": dict(seconds),
+        }
+    )
+    tell(files.events[-1])
+    return seen, info
+
+
+def _examined(env: TeachingEnv[Any, Any]) -> dict[str, Any]:
+    """What the present examination says."""
+    now = env.situation
+    exam = now.examination
+    scores: tuple[SkillScore, ...] = exam.by_skill(env.task.skills)
+    return {
+        "scores": {score.skill: [score.n, score.correct] for score in scores},
+        "accuracy": exam.accuracy,
+        "error": exam.error,
+        "overlong": exam.overlong,
+        "shots": exam.shots,
+        "answered": exam.tokens,
+        "student_version": env.student.version,
+    }
+
+
+def _keep(
+    files: RunFolder, env: TeachingEnv[Any, Any], teacher: Teacher, rows: tuple[Example, ...] | None = None
+) -> dict[str, str]:
+    """Write the step's answers, the teacher's state and the rows; returns each file's hash."""
+    folder = files.step(env.situation.step)
+    state = json.dumps(teacher.state(), sort_keys=True).encode()  # not orjson: a generator's state has 128-bit numbers
+    kept = {
+        "attempts.jsonl": files.write_lines(folder / "attempts.jsonl", env.situation.examination.attempts),
+        "teacher.json": files.write(folder / "teacher.json", state),
+    }
+    if rows is not None:
+        kept["rows.jsonl"] = files.write_lines(folder / "rows.jsonl", rows)
+    return kept
+
+
+# -- going on ---------------------------------------------------------------------------------------------------------
+
+
+def _restored(config: RunConfig, files: RunFolder, env: TeachingEnv[Any, Any], teacher: Teacher) -> State | None:
+    """Environment and teacher as they were after the last finished step; None when the run has to begin anew."""
+    taught: list[Example] = []
+    good = 0
+    for i, event in enumerate(files.events):
+        if event["event"] in ("reset", "step"):
+            rows = _rows(files, event)
+            if rows is None:
+                break
+            taught += rows
+        good = i + 1
+    while good and files.events[good - 1]["event"] == "step" and not _loads(files, files.events[good - 1], env):
+        good -= 1
+        del taught[files.events[good]["rows_total"] - files.events[good]["accepted"] :]
+    files.keep(good)
+    begun = next((event for event in files.events if event["event"] == "reset"), None)
+    if begun is None:
+        return None
+    last = next(event for event in reversed(files.events) if event["event"] in ("reset", "step"))
+    step = last["step"]
+    if step == 0:
+        env.student.reset()
+    elif not _loads(files, last, env):
+        raise RunError(f"{files.path}/steps/{step:03d}/student cannot be read, though a later event needs it.")
+    attempts = (files.step(step) / "attempts.jsonl").read_bytes().splitlines()
+    examination = Examination(
+        tuple(Attempt.model_validate_json(line) for line in attempts), last["shots"], last["answered"]
+    )
+    env.np_random, _ = seeding.np_random(config.seed)
+    env.np_random.integers(2**63 - 1)  # what reset drew
+    over = bool(last.get("terminated") or last.get("truncated"))
+    situation = Situation(begun["episode"], step, tuple(taught), examination, begun["baseline"], over)
+    teacher.reset(child_seed(config.seed, "teacher"))
+    teacher.restore(json.loads((files.step(step) / "teacher.json").read_bytes()))
+    return env.resume(situation)
+
+
+def _rows(files: RunFolder, event: dict[str, Any]) -> list[Example] | None:
+    """The rows of a step, or None when one of the step's files is not on disk as it was written."""
+    folder = files.step(event["step"])
+    content = {name: files.read(folder / name, hash) for name, hash in event["kept"].items()}
+    if None in content.values():
+        return None
+    return [Example.model_validate_json(line) for line in (content.get("rows.jsonl") or b"").splitlines()]
+
+
+def _loads(files: RunFolder, event: dict[str, Any], env: TeachingEnv[Any, Any]) -> bool:
+    """Whether the student could be put back as it was after the step."""
+    try:
+        env.student.load(files.step(event["step"]) / "student")
+    except DataEnvError:
+        return False
+    return bool(env.student.version == event["student_version"])
+
+
+def _mean_difficulty(rows: tuple[Example, ...]) -> dict[str, float | None]:
+    total: Counter[str] = Counter()
+    count: Counter[str] = Counter()
+    for row in rows:
+        if row.difficulty is not None:
+            total[row.skill] += row.difficulty  # type: ignore[assignment]
+            count[row.skill] += 1
+    return {row.skill: float(np.round(total[row.skill] / count[row.skill], 4)) if count[row.skill] else None for row in rows}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("dataenv", "gymnasium", "numpy", "torch", "transformers", "reasoning-gym", "datasets"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,80 @@
+"""The sealed exam: minted or loaded only here, after the episode, and sat by the untaught and the taught student."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dataenv.envs.teaching import TeachingEnv
+from dataenv.examine import examine, examine_untaught, paired
+from dataenv.progress import Clock
+from dataenv.runs.config import RunConfig
+from dataenv.seeding import child_seed
+
+
+def sit_exam(config: RunConfig, steps: Path, env: TeachingEnv[Any, Any]) -> dict[str, Any]:
+    """Exam results of the untaught and the selected student on the same problems, as an event's content.
+
+    Gains count from the better of the untaught student's plain and few-shot accuracy. A problem whose prompt was
+    taught is left out and counted; for tasks that mint their exam this cannot happen unless a teacher wrote the row.
+    """
+    task, student, now = env.task, env.student, env.situation
+    taught = {example.prompt.key for example in now.taught}
+    clock = Clock()
+    with clock("exam"):
+        chosen, scores = _select(config, steps, env)
+        drawn = task.problems("exam", config.exam, child_seed(config.seed, "exam"))
+        problems = [problem for problem in drawn if problem.prompt.key not in taught]
+        state = student.clone_state()
+        student.reset()
+        before, baseline = examine_untaught(task, student, problems, env.exemplars)
+        student.restore_state(state)
+        after = examine(task, student, problems) if chosen else before
+    change = paired(before, after)
+    skills = {score.skill: [score] for score in before.by_skill(task.skills)}
+    for score in after.by_skill(task.skills):
+        skills[score.skill].append(score)
+    return {
+        "n": change.n,
+        "left_out": len(drawn) - len(problems),
+        "before": {"accuracy": before.accuracy, "error": before.error, **baseline},
+        "after": {"accuracy": after.accuracy, "error": after.error, "overlong": after.overlong},
+        "gain": change.gain,
+        "gain_error": change.error,
+        "by_skill": {
+            name: {"n": old.n, "before": old.accuracy, "after": new.accuracy} for name, (old, new) in skills.items()
+        },
+        "selected_step": chosen,
+        "rule": config.select,
+        "selection": scores,
+        "student_version": student.version,
+        "seconds": dict(clock),
+    }
+
+
+def _select(config: RunConfig, steps: Path, env: TeachingEnv[Any, Any]) -> tuple[int, dict[str, float]]:
+    """Leave the student to be judged in `env.student`; returns its step, and accuracies on the selection split.
+
+    "best" prefers the earlier of two equally good students. Step 0 is the untaught one.
+    """
+    if config.select == "last":
+        return env.situation.step, {}
+    problems = env.task.problems("selection", config.feedback, child_seed(config.seed, "selection"))
+    scores: dict[str, float] = {}
+    for step in range(env.situation.step + 1):
+        _put_back(env, steps, step)
+        if step:
+            exam = examine(env.task, env.student, problems)
+        else:
+            exam, _ = examine_untaught(env.task, env.student, problems, env.exemplars)
+        scores[str(step)] = exam.accuracy
+    best = max(scores, key=lambda step: (scores[step], -int(step)))
+    _put_back(env, steps, int(best))
+    return int(best), scores
+
+
+def _put_back(env: TeachingEnv[Any, Any], steps: Path, step: int) -> None:
+    if step == 0:
+        env.student.reset()
+    else:
+        env.student.load(steps / f"{step:03d}" / "student")

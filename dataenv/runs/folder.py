@@ -1,0 +1,177 @@
+"""A run on disk: `config.json`, `events.jsonl` and one folder per step. Nothing finished is ever lost.
+
+The event log is appended to and synced to disk after each step; it names the hash of every file the step wrote. So
+what a kill or a power cut leaves half-written is recognised when the run is resumed, and done again.
+
+    config.json                 what the run is (written once, whole or not at all)
+    events.jsonl                one event a line, each with the hash of itself and all before it
+    steps/000/attempts.jsonl    the untaught student's answers to the feedback problems
+    steps/001/rows.jsonl        rows taught in step 1;  attempts.jsonl  answers after it
+    steps/001/teacher.json      the teacher's state;    student/        the student's weights
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+from dataenv.errors import RunError
+from dataenv.records import Record
+
+UNHASHED = frozenset({"hash", "seconds", "machine", "versions", "peak_memory_mib"})
+"""Parts of an event that differ between two equal runs."""
+
+
+class RunFolder:
+    """Reading and writing one run's files. Use as a context manager: it holds a lock while open."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.events: list[dict[str, Any]] = []
+        self._log: BinaryIO | None = None
+
+    # -- opening ------------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> RunFolder:
+        """Open the log, read its events and cut off a torn last line. Raises RunError when another process has it."""
+        with self._writing("events.jsonl"):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._log = (self.path / "events.jsonl").open("a+b")
+        try:
+            fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._log.close()
+            raise RunError(f"Another process is working on {self.path}; wait for it or stop it.") from None
+        self._log.seek(0)
+        self.events, self._ends = _sound_events(self._log.read())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    @property
+    def config(self) -> dict[str, Any] | None:
+        """What `config.json` says; None when the run has not begun."""
+        path = self.path / "config.json"
+        if not path.exists():
+            return None
+        try:
+            config: dict[str, Any] = orjson.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} cannot be read: {error}; the run cannot go on.") from error
+        return config
+
+    # -- events -------------------------------------------------------------------------------------------------------
+
+    @property
+    def hash(self) -> str:
+        """Hash over the reproducible parts of all events so far: equal runs, equal hash."""
+        return self.events[-1]["hash"] if self.events else ""
+
+    def append(self, event: dict[str, Any]) -> None:
+        """Write one event and sync it to disk; only then has it happened."""
+        assert self._log is not None
+        event = {**event, "hash": _chain(self.hash, event)}
+        with self._writing("events.jsonl"):
+            self._log.write(orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+            self._log.flush()
+            os.fsync(self._log.fileno())
+        self.events.append(event)
+        self._ends.append(self._log.tell())
+
+    def keep(self, n: int) -> None:
+        """Forget all but the first `n` events, and a torn line after them."""
+        assert self._log is not None
+        with self._writing("events.jsonl"):
+            self._log.truncate(self._ends[n - 1] if n else 0)
+            self._log.seek(0, os.SEEK_END)
+        del self.events[n:], self._ends[n:]
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    def step(self, step: int) -> Path:
+        """The folder of one step, made if absent."""
+        folder = self.path / "steps" / f"{step:03d}"
+        with self._writing(f"steps/{step:03d}"):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def write_lines(self, path: Path, records: Iterable[Record]) -> str:
+        """Write records as JSON lines; returns the content's hash."""
+        return self.write(path, b"".join(r.model_dump_json(exclude_defaults=True).encode() + b"\n" for r in records))
+
+    def write(self, path: Path, content: bytes) -> str:
+        """Write one file whole or not at all; returns the content's hash."""
+        draft = path.with_name(f".{path.name}.part")
+        with self._writing(str(path.relative_to(self.path))):
+            try:
+                draft.write_bytes(content)
+                draft.replace(path)
+            finally:
+                draft.unlink(missing_ok=True)
+        return _digest(content)
+
+    def read(self, path: Path, hash: str) -> bytes | None:
+        """A file's content, or None when it is not what the log says was written."""
+        try:
+            content = path.read_bytes()
+        except OSError:
+            return None
+        return content if _digest(content) == hash else None
+
+    def _writing(self, what: str) -> _Writing:
+        return _Writing(self.path, what)
+
+
+class _Writing:
+    """Turns an OSError inside the block into one sentence."""
+
+    def __init__(self, folder: Path, what: str) -> None:
+        self.folder, self.what = folder, what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, OSError):
+            raise RunError(
+                f"{self.folder}/{self.what} cannot be written ({error.strerror}); free or allow the place, then "
+                f"'dataenv resume {self.folder}' goes on from the last finished step."
+            ) from error
+
+
+def _sound_events(content: bytes) -> tuple[list[dict[str, Any]], list[int]]:
+    """The events up to the first torn or altered line, and where each ends in the file."""
+    events: list[dict[str, Any]] = []
+    ends: list[int] = []
+    at, last = 0, ""
+    for line in content.splitlines(keepends=True):
+        at += len(line)
+        try:
+            event = orjson.loads(line)
+        except ValueError:
+            break
+        if not line.endswith(b"\n") or not isinstance(event, dict) or event.get("hash") != _chain(last, event):
+            break
+        events.append(event)
+        ends.append(at)
+        last = event["hash"]
+    return events, ends
+
+
+def _chain(last: str, event: dict[str, Any]) -> str:
+    """Hash of an event's reproducible part and the hash before it."""
+    part = {key: value for key, value in event.items() if key not in UNHASHED}
+    return _digest(last.encode() + orjson.dumps(part, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()

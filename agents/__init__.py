@@ -12,6 +12,9 @@ teachers = Registry(
     {
         "random": ("dataenv.agents.controls:Random", "control: random shares and difficulties"),
         "uniform": ("dataenv.agents.controls:Uniform", "control: the same rows to every skill"),
-        "error-proportional": ("dataenv.agents.proportional:ErrorProportional", "rows in proportion to each skill's errors"),
+        "error-proportional": (
+            "dataenv.agents.proportional:ErrorProportional",
+            "rows in proportion to each skill's errors",
+        ),
     },
 )

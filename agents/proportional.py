@@ -22,7 +22,7 @@ class ErrorProportional(BaseTeacher):
     name = "error-proportional"
 
     def __init__(self, power: float = 1.0, floor: float = 0.1) -> None:
-        if not 0 <= floor <= 1 or power < 0:
+        if not (0 <= floor <= 1 and power >= 0):
             raise InvalidData(f"error-proportional needs 0 <= floor <= 1 and power >= 0; got {floor} and {power}.")
         self.power, self.floor = float(power), float(floor)
 

@@ -1,0 +1,1 @@
+"""Measurements: `speed/` holds one command per figure. Imported as `dataenv.benchmarks`."""

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,7 +32,7 @@ ERR = Console(stderr=True)
 _DEFAULT = RunConfig()
 
 
-class Kind(str, Enum):
+class Kind(StrEnum):
     """What can be listed."""
 
     tasks = "tasks"
@@ -42,39 +42,52 @@ class Kind(str, Enum):
     envs = "envs"
 
 
-class Regime(str, Enum):
+class Regime(StrEnum):
     """How rows accumulate."""
 
     CONTINUE = "continue"
     RETRAIN = "retrain"
 
 
-class Select(str, Enum):
+class Select(StrEnum):
     """Which student sits the exam."""
 
     LAST = "last"
     BEST = "best"
 
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout; the rest goes to stderr.")]
+JsonFlag = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object as the last line of stdout; the rest goes to stderr.")
+]
 
 
 @app.command()
 def run(
     env: Annotated[str, typer.Option(help="Environment id; 'dataenv list envs'.")] = _DEFAULT.env,
-    task: Annotated[str, typer.Option(help="Task id, 'id:argument' for e.g. gsm8k:FOLDER or jsonl:FILE.")] = _DEFAULT.task,
+    task: Annotated[
+        str, typer.Option(help="Task id, 'id:argument' for e.g. gsm8k:FOLDER or jsonl:FILE.")
+    ] = _DEFAULT.task,
     student: Annotated[str, typer.Option(help="Student id, Hub id, or folder.")] = _DEFAULT.student,
     teacher: Annotated[str, typer.Option(help="Teacher id; 'dataenv list teachers'.")] = _DEFAULT.teacher,
     engine: Annotated[str | None, typer.Option(help="Engine id; the task's own when left out.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Plans in the episode.")] = _DEFAULT.steps,
     rows: Annotated[int, typer.Option(min=1, help="Most rows of one plan.")] = _DEFAULT.rows,
-    max_rows: Annotated[int | None, typer.Option(min=1, help="Most rows of the episode; steps x rows when left out.")] = None,
+    max_rows: Annotated[
+        int | None, typer.Option(min=1, help="Most rows of the episode; steps x rows when left out.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="All randomness comes from it.")] = _DEFAULT.seed,
-    regime: Annotated[Regime, typer.Option(help="'retrain': from the untaught student on all rows, each step.")] = Regime.CONTINUE,
-    replay: Annotated[float, typer.Option(min=0, help="Earlier rows taught again per new row (regime continue).")] = _DEFAULT.replay,
-    feedback: Annotated[int, typer.Option(min=0, help="Feedback problems per skill; 0 for all.")] = _DEFAULT.feedback or 0,
+    regime: Annotated[
+        Regime, typer.Option(help="'retrain': from the untaught student on all rows, each step.")
+    ] = Regime.CONTINUE,
+    replay: Annotated[
+        float, typer.Option(min=0, help="Earlier rows taught again per new row (regime continue).")
+    ] = _DEFAULT.replay,
+    feedback: Annotated[int, typer.Option(min=0, help="Feedback problems per skill; 0 for all.")] = _DEFAULT.feedback
+    or 0,
     exam: Annotated[int, typer.Option(min=0, help="Exam problems per skill; 0 for all.")] = _DEFAULT.exam or 0,
-    select: Annotated[Select, typer.Option(help="Student the exam judges: the last, or the best on the selection split.")] = Select.LAST,
+    select: Annotated[
+        Select, typer.Option(help="Student the exam judges: the last, or the best on the selection split.")
+    ] = Select.LAST,
     target: Annotated[float | None, typer.Option(help="End when this feedback accuracy is reached.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="An option of a part, e.g. --set student.learning_rate=5e-4.")
@@ -179,7 +192,9 @@ def _watched(folder: Path, json: bool, work: Callable[[Any], dict[str, Any]]) ->
         with Screen(console) as screen, listening(screen):
             result = work(screen)
     except KeyboardInterrupt:
-        ERR.print(f"interrupted; 'dataenv resume {folder}' goes on from the last finished step", markup=False, soft_wrap=True)
+        ERR.print(
+            f"interrupted; 'dataenv resume {folder}' goes on from the last finished step", markup=False, soft_wrap=True
+        )
         sys.exit(130)
     page = write_report(folder)
     console.print(f"report: {page}", soft_wrap=True, markup=False, highlight=False)

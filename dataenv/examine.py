@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from dataenv.protocols import Student, Task
-from dataenv.records import Attempt, Example, Problem, SkillScore, smoothed_error
+from dataenv.records import Attempt, Example, Problem, Reply, SkillScore, Verdict, smoothed_error
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Examination:
 
     attempts: tuple[Attempt, ...]
     shots: int = 0
-    """How many exemplars stood before each problem."""
+    """How many exemplars, over all skills, stood before the problems."""
     tokens: int = 0
     """Tokens the student generated."""
 
@@ -64,48 +64,54 @@ class Change:
     by_skill: Mapping[str, float] = field(default_factory=dict)
 
 
-def examine(task: Task, student: Student, problems: Sequence[Problem], shots: Sequence[Example] = ()) -> Examination:
-    """Ask `student` each problem once, greedily, after the exemplars in `shots`, and verify what it says."""
-    if not problems:
-        return Examination((), len(shots))
-    prompts = [problem.prompt for problem in problems]
-    replies = [few[0] for few in student.answer(prompts, max_new_tokens=task.max_new_tokens, shots=shots)]
-    attempts = []
-    for problem, reply in zip(problems, replies, strict=True):
-        if reply.finish == "overlong":
-            score, correct, reason, extracted = 0.0, False, "the prompt does not fit the student's context", None
-        else:
-            score, correct, reason, extracted = task.verify(problem, reply.text)
-        attempts.append(
-            Attempt.model_construct(
-                problem=problem,
-                response=reply.text,
-                score=score,
-                correct=correct,
-                reason=reason,
-                extracted=extracted,
-                finish=reply.finish,
-            )
-        )
-    return Examination(tuple(attempts), len(shots), sum(reply.tokens for reply in replies))
+Shots = Mapping[str, Sequence[Example]]
+"""Skill -> exemplars that stand before each of its problems."""
+
+
+def examine(task: Task, student: Student, problems: Sequence[Problem], shots: Shots | None = None) -> Examination:
+    """Ask `student` each problem once, greedily, after its skill's exemplars in `shots`, and verify what it says."""
+    replies: dict[int, Reply] = {}
+    for exemplars, group in _grouped(problems, shots or {}):
+        prompts = [problems[i].prompt for i in group]
+        few = student.answer(prompts, max_new_tokens=task.max_new_tokens, shots=exemplars)
+        replies |= zip(group, (samples[0] for samples in few), strict=True)
+    attempts = tuple(_judged(task, problem, replies[i]) for i, problem in enumerate(problems))
+    return Examination(attempts, sum(map(len, (shots or {}).values())), sum(r.tokens for r in replies.values()))
 
 
 def examine_untaught(
-    task: Task, student: Student, problems: Sequence[Problem], shots: Sequence[Example]
+    task: Task, student: Student, problems: Sequence[Problem], shots: Shots
 ) -> tuple[Examination, dict[str, float | int | str | None]]:
     """The better of the plain and the few-shot examination, and both accuracies.
 
     A gain counted from the better one is a gain in skill: knowing the answer's format is worth nothing there.
     """
     plain = examine(task, student, problems)
-    few = examine(task, student, problems, shots) if shots else None
+    few = examine(task, student, problems, shots) if any(shots.values()) else None
     better = few if few is not None and few.accuracy > plain.accuracy else plain
     return better, {
         "plain": plain.accuracy,
         "few_shot": few.accuracy if few is not None else None,
-        "shots": len(shots),
+        "shots": max(map(len, shots.values()), default=0),
         "used": "plain" if better is plain else "few_shot",
     }
+
+
+def _grouped(problems: Sequence[Problem], shots: Shots) -> list[tuple[Sequence[Example], list[int]]]:
+    """The problems' numbers by the exemplars they share: all in one group where there are none."""
+    groups: dict[str | None, list[int]] = {}
+    for i, problem in enumerate(problems):
+        groups.setdefault(problem.skill if shots.get(problem.skill) else None, []).append(i)
+    return [(shots[skill] if skill is not None else (), group) for skill, group in groups.items()]
+
+
+def _judged(task: Task, problem: Problem, reply: Reply) -> Attempt:
+    if reply.finish == "overlong":
+        verdict = Verdict(0.0, False, "the prompt does not fit the student's context")
+    else:
+        verdict = task.verify(problem, reply.text)
+    # model_construct: both come from typed code, and validating them again would cost more than the judging.
+    return Attempt.model_construct(problem=problem, response=reply.text, finish=reply.finish, **verdict._asdict())
 
 
 def paired(before: Examination, after: Examination) -> Change:

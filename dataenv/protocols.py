@@ -63,7 +63,8 @@ class Student(Protocol):
 
     name: str
     shots: int
-    """How many exemplars the untaught student is also examined with; 0 where that makes no sense."""
+    """How many exemplars of its skill stand before a problem when the untaught student is examined few-shot; 0 for
+    students that make no sense of them."""
 
     @property
     def version(self) -> str:

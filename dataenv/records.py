@@ -7,12 +7,13 @@ and whatever a verifier needs beyond the answer (hidden tests, scorer metadata) 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_serializer, model_validator
@@ -32,7 +33,10 @@ def normalise(text: str) -> str:
 
 def content_hash(*parts: Any) -> str:
     """32 hex digits (BLAKE2b, 128 bits) of `parts` as canonical JSON: equal content, equal hash, on every machine."""
-    text = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
+    try:
+        text = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # whole numbers beyond 64 bits, lone surrogates
+        text = json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()
     return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
@@ -43,6 +47,12 @@ class Record(BaseModel):
 
     def __hash__(self) -> int:
         return hash(self.model_dump_json())
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        copied = super().model_copy(update=update, deep=deep)
+        for name in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[name]  # pydantic copies cached properties along, but an id follows the content
+        return copied
 
 
 class Image(Record):

@@ -65,7 +65,9 @@ class Registry:
         try:
             return factory(argument, **options) if colon else factory(**options)
         except TypeError as error:
-            # A factory's own signature error names the option; anything deeper is a bug and keeps its traceback.
-            if error.__traceback__ is not None and error.__traceback__.tb_next is None:
+            # A signature error names the option, here or where the factory passes it on; any other is a bug and
+            # keeps its traceback.
+            own = error.__traceback__ is not None and error.__traceback__.tb_next is None
+            if own or any(f"unexpected keyword argument '{name}'" in str(error) for name in options):
                 raise InvalidData(f"{self.kind} '{id}' cannot be built: {error}.") from error
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ class Shares(Space[NDArray[np.int64]]):
 
     @property
     def is_np_flattenable(self) -> bool:
-        return True
+        return False  # a flat Box could not say that the numbers add up to the budget at most
 
     def sample(self, mask: None = None, probability: None = None) -> NDArray[np.int64]:
         return allocate(self.np_random.dirichlet(np.ones(self.size)), self.budget)
@@ -50,7 +50,7 @@ class Shares(Space[NDArray[np.int64]]):
         total = sum(int(value) for value in values.tolist())
         return f"adds up to {total}; a step has at most {self.budget} rows" if total > self.budget else None
 
-    def to_jsonable(self, sample_n: Sequence[NDArray[np.int64]]) -> list[Any]:
+    def to_jsonable(self, sample_n: Iterable[NDArray[np.int64]]) -> list[Any]:
         return [np.asarray(sample).tolist() for sample in sample_n]
 
     def from_jsonable(self, sample_n: list[Any]) -> list[NDArray[np.int64]]:
@@ -64,7 +64,7 @@ class Shares(Space[NDArray[np.int64]]):
 
 
 def allocate(weights: Any, rows: int) -> NDArray[np.int64]:
-    """Deal `rows` in proportion to `weights` (largest remainder, ties to the lower index): the result adds up to `rows`.
+    """Deal `rows` in proportion to `weights`: largest remainder, ties to the lower index; the result adds up to `rows`.
 
     Weights that are all zero, or hold NaN, count as equal. Source: rule R1 of the teachers' catalogue.
     """
@@ -73,7 +73,7 @@ def allocate(weights: Any, rows: int) -> NDArray[np.int64]:
     if not np.isfinite(total) or total <= 1e-12 or (shares < 0).any():
         shares, total = np.ones_like(shares), float(shares.size)
     exact = rows * (shares / total)
-    dealt = np.floor(exact + 1e-9).astype(np.int64)
+    dealt: NDArray[np.int64] = np.floor(exact + 1e-9).astype(np.int64)
     order = np.argsort(-(exact - dealt), kind="stable")
     dealt[order[: rows - int(dealt.sum())]] += 1
     return dealt

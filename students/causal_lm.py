@@ -13,7 +13,8 @@ import orjson
 
 from dataenv.errors import InvalidData, TrainingFailed
 from dataenv.records import Example, Prompt, Reply, TeachReport
-from dataenv.students.weights import Base
+from dataenv.students.recipe import Recipe
+from dataenv.students.weights import Base, threads
 
 FULL_WEIGHTS, FULL_CONFIG = "model.safetensors", "student.json"
 
@@ -28,8 +29,9 @@ class CausalLM:
         learning_rate, epochs, batch: see `training.Recipe`; learning_rate None is 1e-3 for LoRA, 1e-4 for full.
         template, system: see `encoding.Encoder`.
         max_length: tokens a training row may have, prompt and completion; longer rows are dropped and counted.
-        shots: exemplars for the few-shot examination of the untaught student.
+        shots: exemplars before each problem in the few-shot examination of the untaught student.
         device, dtype: e.g. "cuda", "bfloat16"; None chooses the fastest this machine has.
+        threads: processor threads to compute with; None is torch's own choice.
         seed: of the adapters' starting values.
 
     The constructor opens nothing; weights load at first use and only once per process.
@@ -54,22 +56,26 @@ class CausalLM:
         answer_batch: int = 64,
         device: str | None = None,
         dtype: str | None = None,
+        threads: int | None = None,
         seed: int = 0,
     ) -> None:
         if method not in ("lora", "full"):
             raise InvalidData(f"Student method must be 'lora' or 'full'; it is '{method}'.")
         if min(rank, max_length, answer_batch) < 1 or shots < 0:
-            raise InvalidData("Student settings rank, max_length and answer_batch must be at least 1, shots at least 0.")
+            raise InvalidData(
+                "Student settings rank, max_length and answer_batch must be at least 1, shots at least 0."
+            )
         self.base = source if isinstance(source, Base) else Base(source)
         self.name = name or self.base.id
         self.shots = shots
         self._method = method
         self._rank, self._alpha, self._seed = rank, alpha, seed
         rate = learning_rate if learning_rate is not None else (1e-3 if method == "lora" else 1e-4)
-        self._recipe = {"learning_rate": rate, "epochs": epochs, "batch": batch, "micro_batch": micro_batch}
+        self._recipe = Recipe(learning_rate=rate, epochs=epochs, batch=batch, micro_batch=micro_batch)
         self._template, self._system = template, system
         self._max_length, self._answer_batch = max_length, answer_batch
         self._device, self._dtype = device, dtype
+        self._threads = threads
         self._model: Any = None
 
     # -- weights ---------------------------------------------------------------------------------------------------
@@ -101,12 +107,14 @@ class CausalLM:
     @property
     def version(self) -> str:
         """32 hex digits: hash of the base's id and every trainable weight."""
+        import torch
+
         self._load()
         if self._version is None:
             digest = hashlib.blake2b(self.base.id.encode(), digest_size=16)
             for name, weight in self._trainable.items():
                 digest.update(name.encode())
-                digest.update(memoryview(weight.detach().cpu().contiguous().flatten().view(_bytes()).numpy()))
+                digest.update(memoryview(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()))
             self._version = digest.hexdigest()
         return self._version
 
@@ -144,29 +152,33 @@ class CausalLM:
         (folder / FULL_CONFIG).write_bytes(orjson.dumps({"base": self.base.id}))
 
     def load(self, folder: Path) -> None:
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         from dataenv.students import lora
 
         self._load()
         if self._method == "lora":
-            state = lora.load_lora(folder, base=self.base.id)
+            state = lora.load_lora(folder, base=self.base.id, alpha=self._alpha)
         else:
             try:
                 base = orjson.loads((folder / FULL_CONFIG).read_bytes())["base"]
                 state = load_file(folder / FULL_WEIGHTS)
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
                 raise InvalidData(f"{folder} holds no readable student: {error}.") from error
             if base != self.base.id:
                 raise InvalidData(f"The weights in {folder} belong to '{base}', not to '{self.base.id}'.")
         wrong = [n for n, w in self._trainable.items() if n not in state or state[n].shape != w.shape]
         if wrong or len(state) != len(self._trainable):
-            raise InvalidData(f"The weights in {folder} do not fit student '{self.name}' (first: {next(iter(wrong), 'extra weights')}).")
+            raise InvalidData(
+                f"The weights in {folder} do not fit student '{self.name}': {next(iter(wrong), 'there are more')}."
+            )
         self.restore_state(state)
 
     def close(self) -> None:
         """Let go of the model; a later call loads it again, untaught."""
-        self._model = self._trainable = self._untaught = None
+        self._model = None
+        self._trainable, self._untaught = {}, {}
         gc.collect()
 
     # -- teaching --------------------------------------------------------------------------------------------------
@@ -179,12 +191,15 @@ class CausalLM:
         if not fitting:
             return TeachReport(rows=0, tokens=0, loss=None, overlong=overlong)
         if any(example.rejected is not None for example in examples):
-            raise InvalidData(f"Student '{self.name}' cannot learn from preference pairs yet; send rows without 'rejected'.")
-        from dataenv.students.training import Recipe, train
+            raise InvalidData(
+                f"Student '{self.name}' cannot learn from preference pairs yet; send rows without 'rejected'."
+            )
+        from dataenv.students.training import train
 
         before = self.clone_state()
         try:
-            loss = train(model, fitting, Recipe(**self._recipe), seed=seed)
+            with threads(self._threads):
+                loss = train(model, fitting, self._recipe, seed=seed)
         except BaseException as error:  # an interrupt too must not leave half-trained weights
             model.eval()
             for weight in self._trainable.values():
@@ -193,12 +208,12 @@ class CausalLM:
             if _out_of_memory(error):
                 raise TrainingFailed(
                     f"Memory ran out while teaching {len(fitting)} rows; lower micro_batch (now "
-                    f"{self._recipe['micro_batch']} tokens), max_length ({self._max_length}) or rank ({self._rank}). "
+                    f"{self._recipe.micro_batch} tokens), max_length ({self._max_length}) or rank ({self._rank}). "
                     "The student is as it was before this step."
                 ) from error
             raise
         self._version = None
-        tokens = self._recipe["epochs"] * sum(len(p) + len(c) for p, c in fitting)
+        tokens = self._recipe.epochs * sum(len(p) + len(c) for p, c in fitting)
         return TeachReport(rows=len(fitting), tokens=int(tokens), loss=loss, overlong=overlong)
 
     # -- answering -------------------------------------------------------------------------------------------------
@@ -223,15 +238,16 @@ class CausalLM:
         stop = {self._encoder.end, *_end_ids(model)}
         swapped = merge_lora(model)
         try:
-            made = generate(
-                model,
-                [encoded[i] for i in fits for _ in range(samples)],
-                max_new_tokens=max_new_tokens,
-                stop=stop,
-                temperature=temperature,
-                seed=seed,
-                batch=self._answer_batch,
-            )
+            with threads(self._threads):
+                made = generate(
+                    model,
+                    [encoded[i] for i in fits for _ in range(samples)],
+                    max_new_tokens=max_new_tokens,
+                    stop=stop,
+                    temperature=temperature,
+                    seed=seed,
+                    batch=self._answer_batch,
+                )
         finally:
             unmerge_lora(swapped)
         replies = [[Reply("", "overlong")] * samples for _ in prompts]
@@ -240,7 +256,7 @@ class CausalLM:
         return replies
 
     def _reply(self, ids: list[int], stop: set[int]) -> Reply:
-        ended = ids[-1] in stop
+        ended = bool(ids) and ids[-1] in stop
         return Reply(self._encoder.decode(ids[:-1] if ended else ids), "stop" if ended else "length", len(ids))
 
 
@@ -251,10 +267,6 @@ def _end_ids(model: Any) -> list[int]:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "out of memory" in str(error).lower().replace("not enough memory", "out of memory"))
-
-
-def _bytes() -> Any:
-    import torch
-
-    return torch.uint8
+    words = str(error).lower()
+    told = any(sign in words for sign in ("out of memory", "not enough memory", "can't allocate memory"))
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and told)

@@ -28,10 +28,16 @@ class Encoder:
         self.template = template
         self.system = system
         self.end = self._end_of_reply()
+        # A chat template writes the begin token itself; a plain one leaves it to us, if the tokenizer would add it.
+        begin = None if template is None else tokenizer.bos_token_id
+        self._begin = [begin] if begin is not None and tokenizer("x")["input_ids"][:1] == [begin] else []
 
     def prompt(self, prompt: Prompt, shots: Sequence[Example] = ()) -> list[int]:
-        """Token ids of everything up to where the reply begins."""
-        return self._ids(self.render(prompt, shots))
+        """Token ids of everything up to where the reply begins; never none, for a model must read something first."""
+        ids = self._ids(self.render(prompt, shots))
+        if ids[:1] != self._begin:
+            ids = self._begin + ids
+        return ids or [self.end]
 
     def row(self, example: Example) -> tuple[list[int], list[int]]:
         """Token ids of a training row: (the prompt exactly as at inference, the completion with its end token)."""

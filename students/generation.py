@@ -33,7 +33,15 @@ def generate(
     stops = torch.tensor(sorted(stop), device=device)
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]
-        _decode(model, [prompts[i] for i in chosen], [replies[i] for i in chosen], max_new_tokens, stops, temperature, generator)
+        _decode(
+            model,
+            [prompts[i] for i in chosen],
+            [replies[i] for i in chosen],
+            max_new_tokens,
+            stops,
+            temperature,
+            generator,
+        )
         report("answer", start + len(chosen), len(order))
     return replies
 
@@ -64,7 +72,9 @@ def _decode(
             alive, token, mask, position = alive[keep], token[keep], mask[keep], position[keep]
             cache.batch_select_indices(keep)
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-        out = model(input_ids=token[:, None], attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True)
+        out = model(
+            input_ids=token[:, None], attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True
+        )
         logits, position = out.logits[:, -1], position + 1
 
 
@@ -75,8 +85,9 @@ def _prefill(model: Any, prompts: list[list[int]], device: torch.device) -> tupl
     """
     from transformers import DynamicCache
 
-    shared = _shared_prefix(prompts) if len(prompts) > 1 else 0
     cache = DynamicCache(config=model.config)
+    # A sliding window would count the padding between prefix and rest as tokens: such models share no prefix.
+    shared = _shared_prefix(prompts) if len(prompts) > 1 and not any(cache.is_sliding) else 0
     if shared:
         head = torch.tensor([prompts[0][:shared]], device=device)
         model(input_ids=head, past_key_values=cache, use_cache=True, logits_to_keep=1)

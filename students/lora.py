@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import linear
@@ -37,15 +38,18 @@ class LoraLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: (..., in) -> (..., out)."""
         low = linear(x, self.lora_A.to(x.dtype))
-        return self.base(x) + linear(low, (self.lora_B * self.scale).to(x.dtype))
+        y: Tensor = self.base(x)
+        return y + linear(low, (self.lora_B * self.scale).to(x.dtype))
 
 
-def add_lora(model: nn.Module, *, rank: int, alpha: float, seed: int) -> list[str]:
+def add_lora(model: Any, *, rank: int, alpha: float, seed: int) -> list[str]:
     """Freeze `model` and give every linear layer except the output layer an adapter; returns the adapted names."""
     model.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    targets = [(name, layer) for name, layer in model.named_modules() if type(layer) is nn.Linear and layer is not output]
+    targets = [
+        (name, layer) for name, layer in model.named_modules() if type(layer) is nn.Linear and layer is not output
+    ]
     if not targets:
         raise InvalidData("This model has no linear layers to adapt; use method='full' instead of 'lora'.")
     for name, layer in targets:
@@ -61,18 +65,20 @@ def merge_lora(model: nn.Module) -> list[tuple[nn.Module, str, LoraLinear]]:
     The merged weights are copies, so the base weights stay exactly what they were. Costs one pass over the weights,
     and makes each later forward pass one matrix product per layer instead of three.
     """
-    swapped = []
-    for name, layer in list(model.named_modules()):
+    plain = []
+    for name, layer in model.named_modules():
         if isinstance(layer, LoraLinear):
             merged = nn.Linear(1, 1, bias=False, device="meta")
-            low = (layer.lora_B * layer.scale) @ layer.lora_A
-            merged.weight = nn.Parameter((layer.base.weight + low.to(layer.base.weight.dtype)), requires_grad=False)
+            weight = layer.base.weight
+            if layer.lora_B.any():  # an untaught adapter adds nothing
+                weight = weight + ((layer.lora_B * layer.scale) @ layer.lora_A).to(weight.dtype)
+            merged.weight = nn.Parameter(weight, requires_grad=False)
             merged.bias = layer.base.bias
             parent, _, attribute = name.rpartition(".")
-            owner = model.get_submodule(parent)
-            setattr(owner, attribute, merged)
-            swapped.append((owner, attribute, layer))
-    return swapped
+            plain.append((model.get_submodule(parent), attribute, layer, merged))
+    for owner, attribute, _, merged in plain:  # only now, so that an error above leaves the model as it was
+        setattr(owner, attribute, merged)
+    return [(owner, attribute, layer) for owner, attribute, layer, _ in plain]
 
 
 def unmerge_lora(swapped: list[tuple[nn.Module, str, LoraLinear]]) -> None:
@@ -101,16 +107,22 @@ def save_lora(weights: dict[str, Tensor], folder: Path, *, base: str, rank: int,
     (folder / CONFIG).write_bytes(orjson.dumps(config, option=orjson.OPT_INDENT_2))
 
 
-def load_lora(folder: Path, *, base: str) -> dict[str, Tensor]:
-    """Read what `save_lora` wrote, refusing an adapter of another base model."""
+def load_lora(folder: Path, *, base: str, alpha: float) -> dict[str, Tensor]:
+    """Read what `save_lora` wrote, refusing an adapter of another base model or scale."""
     try:
-        config = orjson.loads((folder / CONFIG).read_bytes())
+        config = dict(orjson.loads((folder / CONFIG).read_bytes()))
         named = load_file(folder / WEIGHTS)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
         raise InvalidData(f"{folder} holds no readable adapter: {error}.") from error
     if config.get("base_model_name_or_path") != base:
         raise InvalidData(
             f"The adapter in {folder} belongs to '{config.get('base_model_name_or_path')}', not to '{base}'; "
             "load it into a student with that base."
+        )
+    if config.get("lora_alpha") != alpha or config.get("use_rslora"):
+        raise InvalidData(
+            f"The adapter in {folder} has lora_alpha={config.get('lora_alpha')} and use_rslora="
+            f"{config.get('use_rslora', False)}; the student, with alpha {alpha:g} and without rslora, would scale it "
+            "wrongly: give the student the adapter's alpha."
         )
     return {name.removeprefix(_PREFIX).removesuffix(".weight"): value for name, value in named.items()}

@@ -1,7 +1,7 @@
 """The micro student: a Llama of 0.16M parameters over characters, pre-trained here in seconds, the same for a seed.
 
-Its prior knowledge is uneven on purpose: some drills it has practised, some it has seen, some it has never met. So a
-teacher that looks at the student has something to find out.
+Its prior knowledge is uneven on purpose: it has learnt all drills on easy problems, then practised some and forgotten
+others. So a teacher that looks at the student has something to find out, and something to gain within a few steps.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dataenv.errors import InvalidData
 from dataenv.records import content_hash
 from dataenv.seeding import child_seed, stream
-from dataenv.students.weights import Base, build_once, cache_folder
+from dataenv.students.weights import Base, build_once, cache_folder, threads
 
 if TYPE_CHECKING:
     from dataenv.students.causal_lm import CausalLM
 
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "hidden_size": 64,
     "num_hidden_layers": 3,
     "num_attention_heads": 4,
@@ -25,25 +26,43 @@ SHAPE = {
     "intermediate_size": 176,
     "max_position_embeddings": 128,
     "tie_word_embeddings": True,
+    "initializer_range": 0.1,
 }
 CHARACTERS = "\n" + "".join(chr(code) for code in range(32, 127))
 END = "<end>"
 
-PRACTICE = {"rows": 16_000, "mastered": 6, "met": 2, "unmet": 0, "learning_rate": 3e-3, "batch": 128, "top_difficulty": 0.5}
-"""Pre-training: rows in all, and the shares by which the drills (in a drawn order, a third each) divide them."""
+SCHOOL = {
+    "addition": 8, "subtraction": 7, "comparison": 4, "modulo": 4, "multiplication": 4, "maximum": 4, "sequence": 3,
+    "chain": 3, "copying": 3, "reversal": 3, "sorting": 4, "descending": 3, "shifting": 3, "counting": 3,
+}  # fmt: skip
+"""First everything is learnt: shares of `ROWS` easy rows (difficulty up to `TOP`)."""
+ROWS, TOP, SCHOOL_RATE = 90_000, 0.5, 3e-3
+
+LATELY = {
+    "addition": 2500, "subtraction": 2500, "comparison": 2500, "modulo": 2500,
+    "maximum": 250, "multiplication": 250, "sequence": 250, "chain": 250,
+}  # fmt: skip
+"""Then only these rows, at all difficulties, and the rest fades: what was known once is relearnt within few rows."""
+LATE_RATE, BATCH = 3e-3, 32
 
 
 def micro(argument: str = "", **options: Any) -> CausalLM:
     """The micro student; "micro:3" or base_seed=3 has other prior knowledge. Trains in full unless told otherwise."""
     from dataenv.students.causal_lm import CausalLM
 
-    base_seed = int(options.pop("base_seed", argument or 0))
+    base_seed = options.pop("base_seed", argument or 0)
+    if not str(base_seed).isdigit():
+        raise InvalidData(
+            f"The micro student's base seed must be a whole number, as in 'micro:3'; it is '{base_seed}'."
+        )
+    base_seed = int(base_seed)
     base = Base(f"micro-{base_seed}", partial(_find, base_seed))
     defaults: dict[str, Any] = {
         "name": "micro",
         "method": "full",
-        "learning_rate": 3e-3,
-        "batch": 64,
+        "learning_rate": 7e-4,
+        "epochs": 3,
+        "batch": 32,
         "micro_batch": 65_536,
         "answer_batch": 512,
         "template": "{prompt}",
@@ -51,6 +70,7 @@ def micro(argument: str = "", **options: Any) -> CausalLM:
         "shots": 0,  # it has never seen two problems in a row: exemplars only confuse it
         "device": "cpu",
         "dtype": "float32",
+        "threads": 1,  # too small to gain from more, and the sums are then the same on every machine
     }
     return CausalLM(base, **{**defaults, **options})
 
@@ -61,19 +81,14 @@ def made(base_seed: int = 0) -> bool:
 
 
 def _folder(base_seed: int) -> str:
-    recipe = {"shape": SHAPE, "practice": PRACTICE, "characters": CHARACTERS, "seed": base_seed, "made": 1}
-    return f"micro-{content_hash(recipe)[:12]}"
+    from dataenv.tasks import drills
+
+    recipe = [SHAPE, CHARACTERS, SCHOOL, ROWS, TOP, SCHOOL_RATE, LATELY, LATE_RATE, BATCH, base_seed]
+    return f"micro-{content_hash(recipe, Path(drills.__file__).read_text())[:12]}"  # other drills, other practice
 
 
 def _find(base_seed: int) -> str:
     return str(build_once(_folder(base_seed), partial(_make, base_seed=base_seed)))
-
-
-def practised(skills: tuple[str, ...], base_seed: int) -> dict[str, int]:
-    """How many rows of each skill the base was pre-trained on."""
-    order = stream(base_seed, "micro", "prior").permutation(len(skills))
-    shares = {skills[i]: (PRACTICE["mastered"], PRACTICE["met"], PRACTICE["unmet"])[3 * rank // len(skills)] for rank, i in enumerate(order)}
-    return {skill: int(PRACTICE["rows"] * share / sum(shares.values())) for skill, share in shares.items()}
 
 
 def _make(folder: Path, base_seed: int) -> None:
@@ -83,7 +98,8 @@ def _make(folder: Path, base_seed: int) -> None:
 
     from dataenv.records import Example
     from dataenv.students.encoding import Encoder
-    from dataenv.students.training import Recipe, train
+    from dataenv.students.recipe import Recipe
+    from dataenv.students.training import train
     from dataenv.tasks import tasks
 
     tokenizer = _tokenizer()
@@ -94,15 +110,23 @@ def _make(folder: Path, base_seed: int) -> None:
         model = LlamaForCausalLM(config)
     encoder = Encoder(tokenizer, name="micro", template="{prompt}")
     drills = tasks.make("drills")
-    rows = []
-    for skill, n in practised(drills.skills, base_seed).items():
-        rng = stream(base_seed, "micro", "rows", skill)
-        while n > 0:  # skills with few distinct problems are repeated, as practice is
-            chunk = [p for d in rng.uniform(0, PRACTICE["top_difficulty"], 32) for p in drills.write(skill, max(1, n // 32 + 1), float(d), rng)][:n]
-            rows += [encoder.row(Example.from_problem(problem)) for problem in chunk]
-            n -= len(chunk)
-    recipe = Recipe(learning_rate=PRACTICE["learning_rate"], batch=int(PRACTICE["batch"]), micro_batch=65_536)
-    train(model, rows, recipe, seed=child_seed(base_seed, "micro", "order"))
+
+    def practise(phase: str, amounts: dict[str, int], top: float | None, rate: float) -> None:
+        rows = []
+        for skill, n in amounts.items():
+            rng = stream(base_seed, "micro", phase, skill)
+            while n > 0:  # few problems are easy, so they come again and again, as practice does
+                problems = drills.write(skill, min(n, 64), None if top is None else float(rng.uniform(0, top)), rng)
+                rows += [encoder.row(Example.from_problem(problem)) for problem in problems]
+                n -= len(problems)
+        recipe = Recipe(learning_rate=rate, batch=BATCH, micro_batch=65_536)
+        with threads(1):
+            train(model, rows, recipe, seed=child_seed(base_seed, "micro", phase, "order"))
+
+    practise(
+        "school", {skill: ROWS * share // sum(SCHOOL.values()) for skill, share in SCHOOL.items()}, TOP, SCHOOL_RATE
+    )
+    practise("lately", LATELY, None, LATE_RATE)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -8,62 +8,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from dataenv.errors import InvalidData, TrainingFailed
+from dataenv.errors import TrainingFailed
 from dataenv.progress import report
+from dataenv.students.recipe import Recipe
 
 Row = tuple[list[int], list[int]]
 """Token ids of prompt and completion."""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How one `teach` trains. The optimiser is AdamW and starts afresh at each call.
-
-    Args:
-        learning_rate: peak, reached after `warmup` (a share of the updates), then falling as a cosine to `floor` times it.
-        epochs: passes over the rows of a call.
-        batch: rows per update, exactly, but for the last of an epoch.
-        micro_batch: most padded tokens in one forward pass; a batch above it is accumulated. Bounds memory.
-        clip: largest gradient norm.
-    """
-
-    learning_rate: float
-    epochs: int = 1
-    batch: int = 8
-    micro_batch: int = 8192
-    warmup: float = 0.1
-    floor: float = 0.1
-    weight_decay: float = 0.0
-    clip: float = 1.0
-
-    def __post_init__(self) -> None:
-        for field, low in (("learning_rate", 0.0), ("epochs", 1), ("batch", 1), ("micro_batch", 1), ("clip", 0.0)):
-            value = getattr(self, field)
-            if not value >= low or (value == 0 and low == 0.0):
-                raise InvalidData(f"Training setting {field} must be {'above' if low == 0.0 else 'at least'} {low:g}; it is {value}.")
-
-
-def train(model: nn.Module, rows: Sequence[Row], recipe: Recipe, *, seed: int) -> float:
+def train(model: Any, rows: Sequence[Row], recipe: Recipe, *, seed: int) -> float:
     """Update `model`'s trainable weights on `rows`; returns the mean loss per completion token over the whole call.
 
-    Raises TrainingFailed on a non-finite loss; the caller puts the weights back.
+    Raises TrainingFailed on a non-finite loss or weight; the caller puts the weights back.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     device = parameters[0].device
     optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
     rng = np.random.Generator(np.random.PCG64(seed))
-    batches = [b for _ in range(recipe.epochs) for b in grouped_batches([len(p) + len(c) for p, c in rows], recipe.batch, rng)]
+    batches = [
+        b for _ in range(recipe.epochs) for b in grouped_batches([len(p) + len(c) for p, c in rows], recipe.batch, rng)
+    ]
     picked: list[Tensor] = []
     total_loss, total_tokens, done = 0.0, 0, 0
     model.train()
-    with _completion_logits(model, picked):
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), _completion_logits(model, picked):
+        torch.manual_seed(seed)  # dropout, where a model has it
         for update, batch in enumerate(batches):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * _schedule(update, len(batches), recipe)
@@ -74,7 +50,7 @@ def train(model: nn.Module, rows: Sequence[Row], recipe: Recipe, *, seed: int) -
                 picked[:] = [positions]
                 logits = model(input_ids=inputs, use_cache=False).logits[0]
                 loss = cross_entropy(logits.float(), targets, reduction="sum") / tokens
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 loss_sum += loss.item()
             if not math.isfinite(loss_sum):
                 raise TrainingFailed(
@@ -87,6 +63,11 @@ def train(model: nn.Module, rows: Sequence[Row], recipe: Recipe, *, seed: int) -
             total_loss, total_tokens, done = total_loss + loss_sum * tokens, total_tokens + tokens, done + len(batch)
             report("teach", done, len(rows) * recipe.epochs)
     model.eval()
+    if not all(bool(p.isfinite().all()) for p in parameters):  # the last update has no loss after it to show the damage
+        raise TrainingFailed(
+            f"The weights overflowed at the last update; lower the learning rate (it is {recipe.learning_rate:g}). "
+            "The student is as it was before this step."
+        )
     return total_loss / total_tokens
 
 
@@ -135,7 +116,8 @@ def _tensors(rows: Sequence[Row], device: torch.device) -> tuple[Tensor, Tensor,
     """
     longest = max(len(p) + len(c) for p, c in rows) - 1
     inputs = torch.zeros(len(rows), longest, dtype=torch.long)
-    positions, targets = [], []
+    positions: list[int] = []
+    targets: list[int] = []
     for r, (prompt, completion) in enumerate(rows):
         ids = prompt + completion[:-1]
         inputs[r, : len(ids)] = torch.tensor(ids)
@@ -151,7 +133,7 @@ class _completion_logits:  # noqa: N801  (used as `with _completion_logits(...)`
     A hook before the output layer, rather than a call to the backbone, keeps whatever a model does to its logits.
     """
 
-    def __init__(self, model: nn.Module, picked: list[Tensor]) -> None:
+    def __init__(self, model: Any, picked: list[Tensor]) -> None:
         self.layer = model.get_output_embeddings()
         self.picked = picked
 

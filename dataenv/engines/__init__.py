@@ -1,4 +1,7 @@
-"""Engines turn requests into rows. Adding one is a file and a line here (or the entry-point group `dataenv.engines`)."""
+"""Engines turn requests into rows.
+
+Adding one is a file and a line here (or the entry-point group `dataenv.engines`).
+"""
 
 from __future__ import annotations
 

@@ -29,7 +29,8 @@ def fill(plan: Plan, engine: Engine, gate: Gate, taught: set[str], clock: Clock,
     """Rows for every request of `plan`, in the order of the plan, verbatim rows first.
 
     `taught` holds the prompt keys of earlier rows and gains the new ones. Each row's provenance gets engine, step and
-    the number of its request. Time spent in the engine goes to `clock["write"]`. Draws come from `seed` only, so the same call gives the same rows.
+    the number of its request. Time spent in the engine goes to `clock["write"]`. Draws come from `seed` only, so the
+    same call gives the same rows.
     """
     filled = Filled()
     filled.examples = _sift(plan.examples, gate, taught, filled.dropped)

@@ -22,7 +22,7 @@ _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 def ngrams(text: str) -> set[str]:
     """All runs of `NGRAM` consecutive words or signs of the normalised text."""
-    if len(text) < 2 * NGRAM - 1:
+    if len(text) < NGRAM:
         return set()
     tokens = _TOKEN.findall(normalise(text))
     return {" ".join(tokens[i : i + NGRAM]) for i in range(len(tokens) - NGRAM + 1)}
@@ -32,8 +32,9 @@ class Gate:
     """Drops rows that are duplicates, contaminated, or wrong.
 
     * `duplicate`: the prompt was taught before (in this episode), or stands twice in the plan.
-    * `contaminated`: the prompt equals a protected problem (of the feedback, selection or exam split), or shares a
-      13-gram with one. An n-gram that two protected problems share is a template's wording and no evidence.
+    * `contaminated`: the prompt equals a protected problem (of the feedback, selection or exam split), or prompt or
+      completion shares a 13-gram with one. An n-gram that two protected problems share is a template's wording and
+      no evidence.
     * `wrong`: the verifier refuses the completion, judged by the true problem where the task recognises the prompt,
       else by the answer the row itself states. A row with neither cannot be judged and passes.
 
@@ -55,7 +56,8 @@ class Gate:
             return "duplicate"
         if key in self._keys:
             return "contaminated"
-        if self._ngrams and any(hash(gram) in self._ngrams for gram in ngrams(example.prompt.text)):
+        texts = (example.prompt.text, example.completion, example.rejected or "")
+        if self._ngrams and any(hash(gram) in self._ngrams for text in texts for gram in ngrams(text)):
             return "contaminated"
         known = self.task.recognise(example.prompt)
         if known is not None and split_of(example.prompt) != "pool" and not self.task.held_out():

@@ -9,7 +9,11 @@ import gymnasium as gym
 from dataenv.errors import UnknownId
 
 ENVS = {
-    "skill-list": ("dataenv/SkillList-v0", "dataenv.envs.skill_list:SkillListEnv", "scores per skill in, rows per skill out"),
+    "skill-list": (
+        "dataenv/SkillList-v0",
+        "dataenv.envs.skill_list:SkillListEnv",
+        "scores per skill in, rows per skill out",
+    ),
 }
 """Short name -> (Gymnasium id, entry point, one line)."""
 

@@ -38,7 +38,7 @@ class SkillListEnv(TeachingEnv[Observation, Action]):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         k, most = len(self.task.skills), np.iinfo(np.int64).max if self.feedback is None else self.feedback
-        self.observation_space = spaces.Dict(
+        self.observation_space = spaces.Dict(  # type: ignore[assignment]
             {
                 "accuracy": spaces.Box(0.0, 1.0, (k,), np.float64),
                 "error": spaces.Box(0.0, 1.0, (k,), np.float64),
@@ -47,7 +47,7 @@ class SkillListEnv(TeachingEnv[Observation, Action]):
                 "budget": spaces.Box(np.zeros(2, np.int64), np.array([self.max_rows, self.steps]), dtype=np.int64),
             }
         )
-        self.action_space = spaces.Dict(
+        self.action_space = spaces.Dict(  # type: ignore[assignment]
             {"rows": Shares(k, self.rows), "difficulty": spaces.Box(-1.0, 1.0, (k,), np.float64)}
         )
 
@@ -108,9 +108,11 @@ class SkillListEnv(TeachingEnv[Observation, Action]):
         if fault is not None:
             raise InvalidAction(f"action['rows'] {fault}.".replace("'] [", "']["))
         try:
-            difficulty = np.asarray(action["difficulty"], dtype=np.float64)
-        except (TypeError, ValueError):
-            raise InvalidAction("action['difficulty'] is not an array of numbers.") from None
+            difficulty = np.asarray(action["difficulty"])
+        except ValueError:  # ragged
+            difficulty = np.empty(0, object)
+        if difficulty.dtype.kind not in "iuf":
+            raise InvalidAction("action['difficulty'] is not an array of numbers.")
         if difficulty.shape != shares.shape:
             raise InvalidAction(f"action['difficulty'] has shape {difficulty.shape}; it must be {shares.shape}.")
         for i, value in enumerate(difficulty.tolist()):

@@ -5,7 +5,6 @@ An environment adds what an action means (`plan`, and `action` the other way) an
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
@@ -91,26 +90,25 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         filters: Sequence[Filter] = (),
         render_mode: None = None,
     ) -> None:
-        for name, value in (("steps", steps), ("rows", rows), ("max_rows", max_rows), ("feedback", feedback)):
-            if value is not None and (value != int(value) or value < 1):
-                raise InvalidData(f"{name} must be a whole number of at least 1; it is {value}.")
+        self.steps, self.rows = _whole("steps", steps), _whole("rows", rows)
+        self.max_rows = self.steps * self.rows if max_rows is None else _whole("max_rows", max_rows)
+        self.feedback = None if feedback is None else _whole("feedback", feedback)
         if regime not in ("continue", "retrain"):
             raise InvalidData(f"regime must be 'continue' or 'retrain'; it is '{regime}'.")
         if not 0 <= replay <= 100:
             raise InvalidData(f"replay must be at least 0 (rows replayed per new row); it is {replay}.")
+        if target is not None and not 0 <= target <= 1:
+            raise InvalidData(f"target must be an accuracy in [0, 1] or None; it is {target}.")
         self.task: Task = tasks.make(task) if isinstance(task, str) else task
         self.student: Student = make_student(student) if isinstance(student, str) else student
         engine = self.task.default_engine if engine is None else engine
         self.engine: Engine = engines.make(engine, task=self.task) if isinstance(engine, str) else engine
-        self.steps, self.rows = int(steps), int(rows)
-        self.max_rows = int(max_rows) if max_rows is not None else self.steps * self.rows
-        self.feedback = feedback
         self.regime, self.replay, self.target = regime, float(replay), target
         self.filters = tuple(filters)
         self.render_mode = render_mode
         self.seconds = Clock()
         self.problems: list[Problem] = []
-        self.exemplars: list[Example] = []
+        self.exemplars: dict[str, list[Example]] = {}
         self._situation: Situation | None = None
 
     # -- what an environment adds --------------------------------------------------------------------------
@@ -129,7 +127,9 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[ObsType, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[ObsType, dict[str, Any]]:
         """Restore the untaught student, empty the rows, and examine it, plainly and few-shot."""
         super().reset(seed=seed)
         self.seconds = Clock()
@@ -154,15 +154,22 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         with self.seconds("gate"):
             filled = fill(plan, self.engine, self._gate, keys, self.seconds, step=before.step + 1, seed=before.seed)
         self.seconds["gate"] -= self.seconds.get("write", 0.0)
-        report, examination = self._teach_and_examine(before, filled.examples)
-        change = paired(before.examination, examination)
-        self._situation = replace(
-            before, step=before.step + 1, taught=before.taught + tuple(filled.examples), examination=examination
-        )
-        terminated, truncated = self._ending()
-        self._situation = replace(self._situation, over=terminated or truncated)
-        info = {**self._info(), **_account(plan, clipped, filled, report, change)}
-        return self.observe(self._feedback()), float(change.gain), terminated, truncated, info
+        student = self.student.clone_state() if filled.examples else None
+        try:
+            report, examination = self._teach_and_examine(before, filled.examples)
+            change = paired(before.examination, examination)
+            self._situation = replace(
+                before, step=before.step + 1, taught=before.taught + tuple(filled.examples), examination=examination
+            )
+            terminated, truncated = self._ending()
+            self._situation = replace(self._situation, over=terminated or truncated)
+            info = {**self._info(), **_account(plan, clipped, filled, report, change)}
+            return self.observe(self._feedback()), float(change.gain), terminated, truncated, info
+        except BaseException:
+            self._situation = before
+            if student is not None:
+                self.student.restore_state(student)
+            raise
 
     def close(self) -> None:
         """Free the student's memory. Safe to call twice."""
@@ -222,25 +229,22 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         """Train on what the regime says and examine; no new rows, no training, and the old answers stand."""
         if not new:
             return TeachReport(rows=0, tokens=0, loss=None), before.examination
-        state = self.student.clone_state()
-        try:
-            with self.seconds("teach"):
-                if self.regime == "retrain":
-                    self.student.reset()
-                    lesson = [*before.taught, *new]
-                else:
-                    lesson = [*new, *self._replayed(before, len(new))]
-                report = self.student.teach(lesson, seed=child_seed(before.seed, "teach", before.step + 1))
-            with self.seconds("examine"):
-                return report, examine(self.task, self.student, self.problems)
-        except BaseException:
-            self.student.restore_state(state)
-            raise
+        with self.seconds("teach"):
+            if self.regime == "retrain":
+                self.student.reset()
+                lesson = [*before.taught, *new]
+            else:
+                lesson = [*new, *self._replayed(before, len(new))]
+            report = self.student.teach(lesson, seed=child_seed(before.seed, "teach", before.step + 1))
+        with self.seconds("examine"):
+            return report, examine(self.task, self.student, self.problems)
 
     def _replayed(self, before: Situation, new: int) -> list[Example]:
         """Earlier rows taught again beside the new ones, drawn without repetition."""
         n = min(round(self.replay * new), len(before.taught))
-        chosen = stream(before.seed, "replay", before.step + 1).choice(len(before.taught), n, replace=False) if n else ()
+        chosen = (
+            stream(before.seed, "replay", before.step + 1).choice(len(before.taught), n, replace=False) if n else ()
+        )
         return [before.taught[i] for i in chosen]
 
     def _ending(self) -> tuple[bool, bool]:
@@ -266,17 +270,24 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         return {"feedback": self._feedback(), "baseline": dict(now.baseline), "student": self.student.version}
 
 
-def draw_exemplars(task: Task, shots: int, seed: int) -> list[Example]:
-    """`shots` solved problems of the exemplar split, from different skills as far as there are any."""
-    if not shots:
-        return []
-    problems = task.problems("exemplar", shots, child_seed(seed, "exemplars"))
-    seen: Counter[str] = Counter()
-    ranked = []
-    for i in stream(seed, "exemplars").permutation(len(problems)):
-        ranked.append((seen[problems[i].skill], len(ranked), problems[i]))
-        seen[problems[i].skill] += 1
-    return [Example.from_problem(problem) for _, _, problem in sorted(ranked, key=lambda item: item[:2])[:shots]]
+def _whole(name: str, value: Any) -> int:
+    """`value` as a number of at least 1; raises InvalidData, naming the setting, when it is none."""
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        number = 0
+    if number < 1 or number != value:
+        raise InvalidData(f"{name} must be a whole number of at least 1; it is {value}.")
+    return number
+
+
+def draw_exemplars(task: Task, shots: int, seed: int) -> dict[str, list[Example]]:
+    """Up to `shots` solved problems of the exemplar split for each skill; fewer where the split holds fewer."""
+    exemplars: dict[str, list[Example]] = {}
+    if shots:
+        for problem in task.problems("exemplar", shots, child_seed(seed, "exemplars")):
+            exemplars.setdefault(problem.skill, []).append(Example.from_problem(problem))
+    return exemplars
 
 
 def _account(plan: Plan, clipped: bool, filled: Filled, report: TeachReport, change: Change) -> dict[str, Any]:

@@ -62,7 +62,13 @@ class Screen:
         doing = _DOING.get(phase, phase)
         amount = f"{done}/{total}" if total else ""
         self.bar.update(
-            self.task, description=doing, completed=done, total=total or None, where=where, amount=amount, left=self._left()
+            self.task,
+            description=doing,
+            completed=done,
+            total=total or None,
+            where=where,
+            amount=amount,
+            left=self._left(),
         )
 
     def event(self, event: Mapping[str, Any]) -> None:
@@ -71,19 +77,26 @@ class Screen:
         if kind == "start":
             self.steps = event["config"]["steps"]
             c = event["config"]
-            self._say(f"{c['teacher']} teaches {c['student']} {c['task']}, {c['steps']} steps of up to {c['rows']} rows")
+            self._say(
+                f"{c['teacher']} teaches {c['student']} {c['task']}, {c['steps']} steps of up to {c['rows']} rows"
+            )
         elif kind == "reset":
             baseline = event["baseline"]
             shots = baseline["few_shot"]
-            both = f" (plain {percent(baseline['plain'])}, {baseline['shots']}-shot {percent(shots)})" if shots is not None else ""
+            both = (
+                f" (plain {percent(baseline['plain'])}, {baseline['shots']}-shot {percent(shots)})"
+                if shots is not None
+                else ""
+            )
             self._note(event)
             self._say(f"untaught: {self._accuracy(event)} of the feedback problems{both}")
         elif kind == "step":
             self.step = event["step"]
             self._note(event)
-            dropped = ", ".join(f"{n} {reason}" for reason, n in event["dropped"].items())
+            drops = ", ".join(f"{n} {reason}" for reason, n in event["dropped"].items())
+            dropped = f" (dropped: {drops})" if drops else ""
             self._say(
-                f"step {event['step']}/{self.steps}: {event['accepted']} rows{f' (dropped: {dropped})' if dropped else ''}, "
+                f"step {event['step']}/{self.steps}: {event['accepted']} rows{dropped}, "
                 f"accuracy {self._accuracy(event)}, gain {points(event['reward'])} ± "
                 f"{points(event['reward_error']).lstrip('+')} points, {duration(self.took[-1])}"
                 + (f", {self._left()}" if not self.live and self._left() else "")

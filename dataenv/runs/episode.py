@@ -51,7 +51,7 @@ def start(config: RunConfig, folder: Path, watcher: Watcher | None = None) -> di
             if others:
                 raise RunError(f"{folder} is not empty and holds no run ({others[0]}); choose another --out.")
             files.write(folder / "config.json", orjson.dumps(wanted, option=orjson.OPT_INDENT_2))
-        elif (different := [key for key in wanted if known.get(key) != wanted[key]]) :
+        elif different := [key for key in wanted if known.get(key) != wanted[key]]:
             raise RunError(
                 f"{folder} holds a run with another {', '.join(different)}; choose another --out, or "
                 f"'dataenv resume {folder}' to go on with that one."
@@ -106,7 +106,9 @@ def _carry_out(config: RunConfig, files: RunFolder, watcher: Watcher | None) -> 
             tell({"event": "exam-begins"})
             files.append({"event": "exam", **sit_exam(config, files.path / "steps", env)})
             tell(files.events[-1])
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 * 1024 if sys.platform == "darwin" else 1024)
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+            1024 * 1024 if sys.platform == "darwin" else 1024
+        )
         files.append({"event": "end", "peak_memory_mib": round(memory)})
     finally:
         env.close()
@@ -283,7 +285,9 @@ def _mean_difficulty(rows: tuple[Example, ...]) -> dict[str, float | None]:
         if row.difficulty is not None:
             total[row.skill] += row.difficulty  # type: ignore[assignment]
             count[row.skill] += 1
-    return {row.skill: float(np.round(total[row.skill] / count[row.skill], 4)) if count[row.skill] else None for row in rows}
+    return {
+        row.skill: float(np.round(total[row.skill] / count[row.skill], 4)) if count[row.skill] else None for row in rows
+    }
 
 
 def _versions() -> dict[str, str]:

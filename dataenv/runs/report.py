@@ -190,8 +190,14 @@ def _curve(log: RunLog) -> Markup | None:
     series = [Series("feedback", feedback)]
     if log.exam is not None:
         selected = whole(log.exam.get("selected_step"))
-        series.append(Series("sealed", _exam_points(log.exam, examined[-1][0] if selected is None else selected),
-                             diamond=True, shift=12))
+        series.append(
+            Series(
+                "sealed",
+                _exam_points(log.exam, examined[-1][0] if selected is None else selected),
+                diamond=True,
+                shift=12,
+            )
+        )
     ticks = [Tick(number, str(number), count(_rows_until(log, number))) for number, _ in examined]
     title = f"Feedback accuracy after each of {plural(len(log.steps), 'step')}"
     return _pair(partial(charts.line_chart, series, ticks, title=title))
@@ -284,8 +290,16 @@ def _drops(log: RunLog) -> dict[str, Any]:
         numbers = [whole(mapping(event.get("dropped")).get(reason)) or 0 for reason in reasons]
         short = {skill: whole(n) or 0 for skill, n in mapping(event.get("shortfall")).items() if whole(n)}
         total += sum(numbers) + sum(short.values())
-        rows.append({"step": event["step"], "asked": event.get("asked"), "accepted": event.get("accepted"),
-                     "numbers": numbers, "short": short, "clipped": bool(event.get("clipped"))})
+        rows.append(
+            {
+                "step": event["step"],
+                "asked": event.get("asked"),
+                "accepted": event.get("accepted"),
+                "numbers": numbers,
+                "short": short,
+                "clipped": bool(event.get("clipped")),
+            }
+        )
     return {"reasons": reasons, "rows": rows, "none": total == 0 and not any(row["clipped"] for row in rows)}
 
 

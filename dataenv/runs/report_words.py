@@ -79,7 +79,7 @@ def count(value: object) -> str:
 
 
 def plural(number: int, noun: str) -> str:
-    """"1 row", "1,000 rows"."""
+    """ "1 row", "1,000 rows"."""
     return f"{number:,}{SPACE}{noun}{'' if number == 1 else 's'}"
 
 

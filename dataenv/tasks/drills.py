@@ -23,7 +23,7 @@ from dataenv.records import Problem, Prompt, Split, Verdict
 from dataenv.seeding import child_seed
 from dataenv.tasks.splits import draw_texts
 
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
+LETTERS = "abcdefghij"
 LONGEST_ANSWER = 12
 """Characters of the longest answer any skill can have."""
 
@@ -48,70 +48,70 @@ def _word(uniform: Uniform, length: int, letters: str = LETTERS) -> str:
 
 
 def _addition(uniform: Uniform, difficulty: float) -> str:
-    a, b = _number(uniform, difficulty, 60, 9999), _number(uniform, difficulty, 9, 9999)
+    a, b = _number(uniform, difficulty, 60, 999), _number(uniform, difficulty, 9, 999)
     return f"{a}+{b}="
 
 
 def _subtraction(uniform: Uniform, difficulty: float) -> str:
-    b = _number(uniform, difficulty, 9, 9999)
-    return f"{b + _number(uniform, difficulty, 60, 9999)}-{b}="
+    b = _number(uniform, difficulty, 9, 999)
+    return f"{b + _number(uniform, difficulty, 60, 999)}-{b}="
 
 
 def _multiplication(uniform: Uniform, difficulty: float) -> str:
-    return f"{_number(uniform, difficulty, 60, 999)}*{_number(uniform, difficulty, 9, 99)}="
+    return f"{_number(uniform, difficulty, 60, 99)}*{_number(uniform, difficulty, 9, 20)}="
 
 
 def _modulo(uniform: Uniform, difficulty: float) -> str:
-    return f"{_number(uniform, difficulty, 99, 9999)}%{_number(uniform, difficulty, 9, 60, least=2)}="
+    return f"{_number(uniform, difficulty, 99, 500)}%{_number(uniform, difficulty, 9, 12, least=2)}="
 
 
 def _comparison(uniform: Uniform, difficulty: float) -> str:
-    a = _number(uniform, difficulty, 60, 99999)
+    a = _number(uniform, difficulty, 60, 9999)
     # Close numbers need every digit compared, and equal ones are hardly ever drawn by chance.
     kind = uniform()
     if kind < 0.3:
         return f"cmp {a} {a if kind < 0.1 else a + 1 + int(uniform() * 9)}="
-    return f"cmp {a} {_number(uniform, difficulty, 60, 99999)}="
+    return f"cmp {a} {_number(uniform, difficulty, 60, 9999)}="
 
 
 def _maximum(uniform: Uniform, difficulty: float) -> str:
-    terms = [str(_number(uniform, difficulty, 60, 999)) for _ in range(_length(uniform, difficulty, 2, 5))]
+    terms = [str(_number(uniform, difficulty, 60, 999)) for _ in range(_length(uniform, difficulty, 2, 4))]
     return f"max {' '.join(terms)}="
 
 
 def _copying(uniform: Uniform, difficulty: float) -> str:
-    return f"copy {_word(uniform, _length(uniform, difficulty, 3, LONGEST_ANSWER))}="
+    return f"copy {_word(uniform, _length(uniform, difficulty, 3, 8))}="
 
 
 def _reversal(uniform: Uniform, difficulty: float) -> str:
-    return f"rev {_word(uniform, _length(uniform, difficulty, 3, 10))}="
+    return f"rev {_word(uniform, _length(uniform, difficulty, 3, 8))}="
 
 
 def _sorting(uniform: Uniform, difficulty: float) -> str:
-    return f"sort {_word(uniform, _length(uniform, difficulty, 3, 9))}="
+    return f"sort {_word(uniform, _length(uniform, difficulty, 3, 6))}="
 
 
 def _descending(uniform: Uniform, difficulty: float) -> str:
-    return f"desc {_word(uniform, _length(uniform, difficulty, 3, 8))}="
+    return f"desc {_word(uniform, _length(uniform, difficulty, 3, 6))}="
 
 
 def _shifting(uniform: Uniform, difficulty: float) -> str:
-    return f"shift {_word(uniform, _length(uniform, difficulty, 3, 10))}="
+    return f"shift {_word(uniform, _length(uniform, difficulty, 3, 7))}="
 
 
 def _counting(uniform: Uniform, difficulty: float) -> str:
     letters = _word(uniform, 3)
-    return f"count {letters[0]} {_word(uniform, _length(uniform, difficulty, 4, 16), letters)}="
+    return f"count {letters[0]} {_word(uniform, _length(uniform, difficulty, 4, 10), letters)}="
 
 
 def _sequence(uniform: Uniform, difficulty: float) -> str:
-    start, step = _number(uniform, difficulty, 60, 600), _number(uniform, difficulty, 9, 90, least=1)
+    start, step = _number(uniform, difficulty, 60, 300), _number(uniform, difficulty, 9, 30, least=1)
     return f"next {start} {start + step} {start + 2 * step}="
 
 
 def _chain(uniform: Uniform, difficulty: float) -> str:
-    a, b = _number(uniform, difficulty, 30, 999), _number(uniform, difficulty, 9, 999)
-    return f"{a}+{b}-{int(uniform() * (min(a + b, 9 * 111**difficulty) + 1))}="
+    a, b = _number(uniform, difficulty, 30, 99), _number(uniform, difficulty, 9, 99)
+    return f"{a}+{b}-{int(uniform() * (min(a + b, 9 * 11**difficulty) + 1))}="
 
 
 def _next_term(terms: list[int]) -> str | None:
@@ -125,7 +125,7 @@ def _ints(text: str) -> list[int]:
 
 _SHIFT = str.maketrans(LETTERS, LETTERS[1:] + LETTERS[0])
 _N = r"(\d{1,6})"
-_W = r"([a-z]{1,24})"
+_W = r"([a-j]{1,24})"
 _NS = r"(\d{1,6}(?: \d{1,6}){1,8})"
 
 
@@ -164,7 +164,7 @@ SKILLS: dict[str, Skill] = {
         _descending, f"desc {_W}", lambda word: "".join(sorted(word, reverse=True)), "sorting", "reversal"
     ),
     "shifting": Skill(_shifting, f"shift {_W}", lambda word: word.translate(_SHIFT), "copying"),
-    "counting": Skill(_counting, f"count ([a-z]) {_W}", lambda letter, word: str(word.count(letter))),
+    "counting": Skill(_counting, f"count ([a-j]) {_W}", lambda letter, word: str(word.count(letter))),
     "sequence": Skill(
         _sequence, f"next {_N} {_N} {_N}", lambda *terms: _next_term([int(t) for t in terms]), "addition", "subtraction"
     ),
@@ -247,7 +247,7 @@ class Drills:
         uniform, write, solve = Random(seed).random, skill.write, skill.solve
 
         def write_one() -> tuple[str, float]:
-            d = uniform() if difficulty is None else difficulty
+            d = uniform() ** 2 if difficulty is None else difficulty
             return write(uniform, d), d
 
         return [

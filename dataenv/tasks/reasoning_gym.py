@@ -436,5 +436,3 @@ def _reseeds(skill: str) -> bool:
         if kept[0]["question"] != make(config=config(size=1, seed=seed))[0]["question"]:
             return False
     return True
-
-

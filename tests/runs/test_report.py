@@ -97,8 +97,12 @@ def _write_attempts(
                 answer=str(left + right - index), data={"skill": skill},
             )  # fmt: skip
             correct = index < round(20 * share[skill])
-            said = response or (problem.answer if correct else f"The answer is {left + chance.randrange(9)}, because "
-                                + "we add the numbers one by one and carry the tens. " * chance.randrange(12))
+            said = response or (
+                problem.answer
+                if correct
+                else f"The answer is {left + chance.randrange(9)}, because "
+                + "we add the numbers one by one and carry the tens. " * chance.randrange(12)
+            )
             reason = "" if correct else "the number differs from the reference"
             attempt = Attempt(problem=problem, response=said, score=float(correct), correct=correct, reason=reason)
             lines.append(attempt.model_dump_json() + "\n")

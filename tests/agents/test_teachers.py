@@ -1,0 +1,155 @@
+import json
+
+import numpy as np
+import pytest
+
+from dataenv.agents import teachers
+from dataenv.agents.teacher import BaseTeacher
+from dataenv.errors import InvalidData
+from dataenv.protocols import Teacher
+from dataenv.records import Budget, Feedback, SkillScore, Transition
+
+IDS = list(teachers.entries())
+
+
+def feedback(*scores, rows_left=1000, rows_per_step=50):
+    """`scores` are (correct, n) per skill."""
+    return Feedback(
+        step=0,
+        skills=tuple(SkillScore(skill=f"s{i}", n=n, correct=c) for i, (c, n) in enumerate(scores)),
+        taught={f"s{i}": 0 for i in range(len(scores))},
+        budget=Budget(rows_left=rows_left, rows_per_step=rows_per_step, steps_left=5),
+    )
+
+
+def rows(plan):
+    return {request.skill: request.rows for request in plan.requests}
+
+
+@pytest.fixture(params=IDS)
+def teacher(request):
+    made = teachers.make(request.param)
+    made.reset(7)
+    return made
+
+
+def episode(teacher, steps=4, k=4):
+    return [teacher.act(None, {"feedback": feedback(*[(i, 8) for i in range(k)])}) for _ in range(steps)]
+
+
+def test_it_keeps_the_protocol(teacher):
+    assert isinstance(teacher, Teacher)
+    assert teachers.make(teacher.name).name == teacher.name
+
+
+@pytest.mark.parametrize("k", [1, 2, 13])
+@pytest.mark.parametrize("left", [0, 1, 7, 1000])
+def test_it_asks_for_exactly_the_rows_there_are(teacher, k, left):
+    state = feedback(*[(1, 4)] * k, rows_left=left)
+    for _ in range(3):
+        plan = teacher.act(None, {"feedback": state})
+        assert plan.rows == min(left, 50)
+        assert set(rows(plan)) <= {score.skill for score in state.skills}
+        assert all(request.rows > 0 for request in plan.requests)
+
+
+@pytest.mark.parametrize("scores", [[(0, 0)] * 3, [(8, 8)] * 3, [(0, 8)] * 3, [(0, 0), (8, 8), (0, 8)]])
+def test_it_takes_any_scores(teacher, scores):
+    assert teacher.act(None, {"feedback": feedback(*scores)}).rows == 50
+
+
+def test_the_same_seed_gives_the_same_plans_after_any_past(teacher):
+    first = episode(teacher)
+    episode(teacher)
+    teacher.reset(7)
+    assert episode(teacher) == first
+
+
+def test_a_killed_run_goes_on_the_same(teacher):
+    episode(teacher, 2)
+    state = json.loads(json.dumps(teacher.state()))
+    rest = episode(teacher, 5)
+    again = teachers.make(teacher.name)
+    again.restore(state)
+    assert episode(again, 5) == rest
+    fresh = teachers.make(teacher.name)
+    fresh.reset(99)
+    fresh.restore(state)
+    assert episode(fresh, 5) == rest
+
+
+def test_it_never_needs_the_observation_or_the_exam(teacher):
+    transition = Transition(None, None, 0.1, None, False, False, {"feedback": feedback((1, 2))})
+    assert teacher.observe(transition) is None
+
+
+def test_it_plays_an_episode(teacher, fakes):
+    env = fakes.make_env(steps=3, max_rows=50)
+    observation, info = env.reset(seed=0)
+    total, over = 0, False
+    while not over:
+        action = env.action(teacher.act(observation, info))
+        assert action in env.action_space
+        observation, _, terminated, truncated, info = env.step(action)
+        total += info["rows"]["accepted"]
+        over = terminated or truncated
+    assert total == 50
+
+
+def test_random_draws_differ_between_steps_and_seeds():
+    teacher = teachers.make("random")
+    teacher.reset(1)
+    one, two = episode(teacher, 2)
+    teacher.reset(2)
+    assert one != two
+    assert episode(teacher, 1) != [one]
+    assert all(0 <= request.difficulty <= 1 for request in one.requests)
+
+
+def test_uniform_deals_equally_over_the_steps():
+    teacher = teachers.make("uniform")
+    teacher.reset(0)
+    total = dict.fromkeys((f"s{i}" for i in range(7)), 0)
+    for _ in range(11):
+        for skill, n in rows(teacher.act(None, {"feedback": feedback(*[(0, 1)] * 7)})).items():
+            total[skill] += n
+        assert max(total.values()) - min(total.values()) <= 1
+
+
+def test_error_proportional_gives_more_where_more_is_wrong():
+    state = feedback((8, 8), (4, 8), (0, 8), rows_per_step=100)
+    plan = rows(teachers.make("error-proportional").act(None, {"feedback": state}))
+    assert plan == {"s0": 9, "s1": 33, "s2": 58}  # smoothed errors .1 .5 .9 of 1.5, times 0.9, plus 0.1 / 3
+    flat = rows(teachers.make("error-proportional", floor=1.0).act(None, {"feedback": state}))
+    assert sorted(flat.values()) == [33, 33, 34]
+    steep = rows(teachers.make("error-proportional", power=4.0).act(None, {"feedback": state}))
+    assert steep["s2"] > plan["s2"]
+
+
+@pytest.mark.parametrize("options", [{"floor": 2}, {"floor": -0.1}, {"power": -1}, {"power": float("nan")}])
+def test_error_proportional_refuses_settings_without_a_meaning(options):
+    with pytest.raises(InvalidData, match="floor"):
+        teachers.make("error-proportional", **options)
+
+
+def test_state_covers_arrays_numbers_and_generators():
+    teacher = BaseTeacher()
+    teacher.reset(3)
+    teacher.weights, teacher.count, teacher.names = np.array([1.5, 2.0], np.float32), np.int64(4), {"a": [1]}
+    teacher.rng.random(5)
+    again = BaseTeacher()
+    again.restore(json.loads(json.dumps(teacher.state())))
+    assert again.weights.dtype == np.float32
+    assert again.weights.tolist() == [1.5, 2.0]
+    assert (again.count, again.names) == (4, {"a": [1]})
+    assert again.rng.random() == teacher.rng.random()
+
+
+def test_teachers_of_different_names_draw_differently_from_one_seed():
+    class Other(BaseTeacher):
+        name = "other"
+
+    one, two = BaseTeacher(), Other()
+    one.reset(1)
+    two.reset(1)
+    assert one.rng.random() != two.rng.random()

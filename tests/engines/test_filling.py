@@ -1,0 +1,150 @@
+import numpy as np
+import pytest
+
+from dataenv.engines import engines
+from dataenv.engines.filling import ROUNDS, fill
+from dataenv.engines.gate import Gate
+from dataenv.progress import Clock
+from dataenv.records import Example, Plan, Request
+
+
+class Scripted:
+    """An engine that hands out the prompts of a list per skill, in order, whatever is asked."""
+
+    name = "scripted"
+
+    def __init__(self, **prompts):
+        self.prompts = {skill: list(rows) for skill, rows in prompts.items()}
+        self.asked = []
+
+    def write(self, requests, rng, taught=frozenset()):
+        self.asked.append([(r.skill, r.rows) for r in requests])
+        out = []
+        for r in requests:
+            rows, self.prompts[r.skill] = self.prompts[r.skill][: r.rows], self.prompts[r.skill][r.rows :]
+            out.append([Example(prompt=text, completion="x", skill=r.skill) for text in rows])
+        return out
+
+
+class Anything:
+    def held_out(self):
+        return ()
+
+    def recognise(self, prompt):
+        return None
+
+
+def run(plan, engine, taught=None, filters=(), seed=0):
+    return fill(
+        plan, engine, Gate(Anything(), (), filters), set() if taught is None else taught, Clock(), step=3, seed=seed
+    )
+
+
+def asks(**rows):
+    return Plan(requests=tuple(Request(skill=skill, rows=n) for skill, n in rows.items()))
+
+
+def texts(filled):
+    return [e.prompt.text for e in filled.examples]
+
+
+def test_rows_come_in_the_order_of_the_plan_and_say_where_they_come_from():
+    filled = run(asks(b=2, a=1), Scripted(a=["a1", "a2"], b=["b1", "b2"]))
+    assert texts(filled) == ["b1", "b2", "a1"]
+    assert [e.provenance for e in filled.examples] == [
+        {"engine": "scripted", "step": 3, "request": i} for i in (0, 0, 1)
+    ]
+    assert not filled.dropped
+    assert not filled.shortfall
+
+
+def test_what_the_gate_drops_is_asked_for_again():
+    engine = Scripted(a=["a1", "bad", "a1", "a2", "a3", "a4"], b=["b1"])
+    filled = run(asks(a=4, b=1), engine, filters=[lambda e: "bad" if e.prompt.text == "bad" else None])
+    assert texts(filled) == ["a1", "a2", "a3", "a4", "b1"]
+    assert filled.dropped == {"bad": 1, "duplicate": 1}
+    assert engine.asked == [[("a", 4), ("b", 1)], [("a", 2)]]
+
+
+def test_an_engine_that_has_no_more_is_asked_once_more_and_the_rest_is_shortfall():
+    engine = Scripted(a=["a1"])
+    filled = run(asks(a=5), engine)
+    assert texts(filled) == ["a1"]
+    assert filled.shortfall == {"a": 4}
+    assert len(engine.asked) == 2
+
+
+def test_a_useless_engine_is_given_up_after_some_rounds():
+    engine = Scripted(a=["a1"] * 100)
+    filled = run(asks(a=2), engine)
+    assert texts(filled) == ["a1"]
+    assert len(engine.asked) == ROUNDS
+    assert filled.dropped["duplicate"] == ROUNDS
+    assert filled.shortfall == {"a": 1}
+
+
+def test_more_than_asked_for_is_cut_off():
+    class Generous(Scripted):
+        def write(self, requests, rng, taught=frozenset()):
+            return [
+                [Example(prompt=f"{r.skill}{i}", completion="x", skill=r.skill) for i in range(50)] for r in requests
+            ]
+
+    assert texts(run(asks(a=2, b=1), Generous())) == ["a0", "a1", "b0"]
+
+
+def test_taught_keys_are_known_and_gained():
+    taught = {Example(prompt="a1", completion="x").prompt.key}
+    filled = run(asks(a=2), Scripted(a=["a1", "a2", "a3"]), taught)
+    assert texts(filled) == ["a2", "a3"]
+    assert {e.prompt.key for e in filled.examples} < taught
+    assert len(taught) == 3
+
+
+def test_rows_written_out_pass_the_same_gate_and_come_first():
+    verbatim = tuple(Example(prompt=t, completion="x", skill="v") for t in ("v1", "v1", "a1"))
+    filled = run(Plan(requests=asks(a=1).requests, examples=verbatim), Scripted(a=["a1", "a2"]))
+    assert texts(filled) == ["v1", "a1", "a2"]
+    assert filled.shortfall == {"v": 1}
+    assert filled.dropped == {"duplicate": 2}
+
+
+def test_two_requests_for_one_skill_count_apart():
+    filled = run(Plan(requests=(Request(skill="a", rows=1), Request(skill="a", rows=3))), Scripted(a=["a1", "a2"]))
+    assert [e.provenance["request"] for e in filled.examples] == [0, 1]
+    assert filled.shortfall == {"a": 2}
+
+
+def test_nothing_asked_asks_nobody():
+    engine = Scripted(a=[])
+    assert run(Plan(), engine).examples == []
+    assert run(asks(a=0), engine).examples == []
+    assert engine.asked == []
+
+
+def test_an_engine_that_answers_with_too_few_lists_is_found_out():
+    class Short(Scripted):
+        def write(self, requests, rng, taught=frozenset()):
+            return []
+
+    with pytest.raises(ValueError):
+        run(asks(a=1), Short())
+
+
+@pytest.mark.parametrize("engine", ["procedural", "pool"])
+def test_the_same_seed_gives_the_same_rows_and_another_seed_others(fakes, engine):
+    task = fakes.Toy()
+    made = engines.make(engine, task=task)
+
+    def rows(seed):
+        return texts(fill(asks(a=10, b=5), made, Gate(task, ()), set(), Clock(), step=1, seed=seed))
+
+    assert rows(1) == rows(1) != rows(2)
+    assert len(rows(1)) == len(set(rows(1))) == 15
+
+
+def test_drawing_disturbs_no_global_generator(fakes):
+    before = np.random.get_state()[1].tolist()
+    task = fakes.Toy()
+    fill(asks(a=10), engines.make("procedural", task=task), Gate(task, ()), set(), Clock(), step=1, seed=1)
+    assert np.random.get_state()[1].tolist() == before

@@ -191,12 +191,12 @@ def _watched(folder: Path, json: bool, work: Callable[[Any], dict[str, Any]]) ->
     try:
         with Screen(console) as screen, listening(screen):
             result = work(screen)
+        page = write_report(folder)
     except KeyboardInterrupt:
         ERR.print(
             f"interrupted; 'dataenv resume {folder}' goes on from the last finished step", markup=False, soft_wrap=True
         )
         sys.exit(130)
-    page = write_report(folder)
     console.print(f"report: {page}", soft_wrap=True, markup=False, highlight=False)
     if json:
         sys.stdout.write(orjson.dumps(result).decode() + "\n")

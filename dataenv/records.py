@@ -11,7 +11,8 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, Self
 
@@ -307,9 +308,6 @@ class Transition(NamedTuple):
     info: Mapping[str, Any]
 
 
-def count_by_skill(examples: Sequence[Example]) -> dict[str, int]:
+def count_by_skill(examples: Iterable[Example]) -> dict[str, int]:
     """Rows per skill, in order of first appearance."""
-    counts: dict[str, int] = {}
-    for example in examples:
-        counts[example.skill] = counts.get(example.skill, 0) + 1
-    return counts
+    return dict(Counter(example.skill for example in examples))

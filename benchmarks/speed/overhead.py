@@ -14,6 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,9 @@ def measure(rows: int, feedback: int, steps: int = 40) -> dict[str, Any]:
     def metered(self: RunConfig) -> Any:
         env = build(self)
         parts.wrap(env.student, "teach", "answer", "save", "clone_state", "restore_state", "_load")
+        student = type(env.student)
+        counted = type(student.__name__, (student,), {"version": property(parts._timed(student.version.fget))})
+        env.student.__class__ = counted
         parts.wrap(env.engine, "write")
         parts.wrap(env.task, "verify", "recognise", "problems")
         return env
@@ -80,8 +84,8 @@ def measure(rows: int, feedback: int, steps: int = 40) -> dict[str, Any]:
             RunConfig.build_env = build  # type: ignore[method-assign]
             for name, method in saved.items():
                 setattr(RunFolder, name, method)
-    own = [1000 * ((b[0] - a[0]) - (b[1] - a[1])) for a, b in zip(marks[1:], marks[2:], strict=False)]
-    durable = [1000 * (b[2] - a[2]) for a, b in zip(marks[1:], marks[2:], strict=False)]
+    own = [1000 * ((b[0] - a[0]) - (b[1] - a[1])) for a, b in pairwise(marks[1:])]
+    durable = [1000 * (b[2] - a[2]) for a, b in pairwise(marks[1:])]
     return {
         "rows": rows,
         "problems": feedback * 14,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from dataenv.engines.gate import Gate
@@ -25,15 +26,18 @@ class Filled:
     shortfall: Counter[str] = field(default_factory=Counter)
 
 
-def fill(plan: Plan, engine: Engine, gate: Gate, taught: set[str], clock: Clock, *, step: int, seed: int) -> Filled:
+def fill(
+    plan: Plan, engine: Engine, gate: Gate, taught: AbstractSet[str], clock: Clock, *, step: int, seed: int
+) -> Filled:
     """Rows for every request of `plan`, in the order of the plan, verbatim rows first.
 
-    `taught` holds the prompt keys of earlier rows and gains the new ones. Each row's provenance gets engine, step and
+    `taught` holds the prompt keys of earlier rows and stays as it is. Each row's provenance gets engine, step and
     the number of its request. Time spent in the engine goes to `clock["write"]`. Draws come from `seed` only, so the
     same call gives the same rows.
     """
     filled = Filled()
-    filled.examples = _sift(plan.examples, gate, taught, filled.dropped)
+    seen = _Seen(taught)
+    filled.examples = _sift(plan.examples, gate, seen, filled.dropped)
     filled.shortfall.update(Counter(e.skill for e in plan.examples) - Counter(e.skill for e in filled.examples))
     rows: list[list[Example]] = [[] for _ in plan.requests]
     for round_ in range(ROUNDS):
@@ -42,9 +46,9 @@ def fill(plan: Plan, engine: Engine, gate: Gate, taught: set[str], clock: Clock,
             break
         requests = [plan.requests[i].model_copy(update={"rows": plan.requests[i].rows - len(rows[i])}) for i in open_]
         with clock("write"):
-            written = engine.write(requests, stream(seed, "engine", step, round_), taught)
+            written = engine.write(requests, stream(seed, "engine", step, round_), seen)
         for i, examples in zip(open_, written, strict=True):
-            good = _sift(examples[: plan.requests[i].rows - len(rows[i])], gate, taught, filled.dropped)
+            good = _sift(examples[: plan.requests[i].rows - len(rows[i])], gate, seen, filled.dropped)
             for example in good:  # fresh from the engine and seen by nobody yet, so it may still be completed
                 example.provenance.update(engine=engine.name, step=step, request=i)
             rows[i] += good
@@ -57,7 +61,18 @@ def fill(plan: Plan, engine: Engine, gate: Gate, taught: set[str], clock: Clock,
     return filled
 
 
-def _sift(examples: Iterable[Example], gate: Gate, taught: set[str], dropped: Counter[str]) -> list[Example]:
+class _Seen(set[str]):
+    """A set that also holds all of `earlier`, without copying it."""
+
+    def __init__(self, earlier: AbstractSet[str]) -> None:
+        super().__init__()
+        self.earlier = earlier
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key) or key in self.earlier
+
+
+def _sift(examples: Iterable[Example], gate: Gate, taught: _Seen, dropped: Counter[str]) -> list[Example]:
     """The rows that pass the gate, each before the next is judged; counts the others in `dropped`."""
     accepted = []
     for example in examples:

@@ -33,21 +33,25 @@ class Gate:
 
     * `duplicate`: the prompt was taught before (in this episode), or stands twice in the plan.
     * `contaminated`: the prompt equals a protected problem (of the feedback, selection or exam split), or prompt or
-      completion shares a 13-gram with one. An n-gram that two protected problems share is a template's wording and
-      no evidence.
+      completion shares a 13-gram with one. An n-gram of two protected problems, or of a protected and an open one,
+      is a template's wording and no evidence.
     * `wrong`: the verifier refuses the completion, judged by the true problem where the task recognises the prompt,
       else by the answer the row itself states. A row with neither cannot be judged and passes.
 
-    The protected problems' texts are not kept, only hashes of their keys and n-grams.
+    `open_` holds prompts anyone may see (exemplars). The protected problems' texts are not kept, only hashes of their
+    keys and n-grams.
     """
 
-    def __init__(self, task: Task, protected: Iterable[Prompt], filters: Sequence[Filter] = ()) -> None:
+    def __init__(
+        self, task: Task, protected: Iterable[Prompt], filters: Sequence[Filter] = (), open_: Iterable[Prompt] = ()
+    ) -> None:
         self.task = task
         self.filters = tuple(filters)
         prompts = {prompt.key: prompt for prompt in (*protected, *task.held_out())}
         counts = Counter(hash(gram) for prompt in prompts.values() for gram in ngrams(prompt.text))
         self._keys = frozenset(prompts)
-        self._ngrams = frozenset(gram for gram, count in counts.items() if count == 1)
+        wording = {hash(gram) for prompt in open_ for gram in ngrams(prompt.text)}
+        self._ngrams = frozenset(gram for gram, count in counts.items() if count == 1) - wording
 
     def fault(self, example: Example, taught: AbstractSet[str]) -> str | None:
         """Why `example` may not be taught; None when it may. `taught` holds the prompt keys of all rows so far."""
@@ -56,8 +60,7 @@ class Gate:
             return "duplicate"
         if key in self._keys:
             return "contaminated"
-        texts = (example.prompt.text, example.completion, example.rejected or "")
-        if self._ngrams and any(hash(gram) in self._ngrams for text in texts for gram in ngrams(text)):
+        if self._ngrams and self._overlaps(example.prompt.text, example.completion, example.rejected or ""):
             return "contaminated"
         known = self.task.recognise(example.prompt)
         if known is not None and split_of(example.prompt) != "pool" and not self.task.held_out():
@@ -70,3 +73,6 @@ class Gate:
             if reason is not None:
                 return reason
         return None
+
+    def _overlaps(self, *texts: str) -> bool:
+        return any(hash(gram) in self._ngrams for text in texts for gram in ngrams(text))

@@ -5,6 +5,7 @@ An environment adds what an action means (`plan`, and `action` the other way) an
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
@@ -110,6 +111,9 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         self.problems: list[Problem] = []
         self.exemplars: dict[str, list[Example]] = {}
         self._situation: Situation | None = None
+        # Both follow from the situation's rows; going through thousands of rows at each step would be dear.
+        self._keys: set[str] = set()
+        self._counts: Counter[str] = Counter()
 
     # -- what an environment adds --------------------------------------------------------------------------
 
@@ -140,7 +144,8 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         with self.seconds("examine"):
             examination, baseline = examine_untaught(self.task, self.student, self.problems, self.exemplars)
         self._situation = Situation(episode, 0, (), examination, baseline)
-        return self.observe(self._feedback()), self._info()
+        self._keys, self._counts = set(), Counter()
+        return self._seen()
 
     def step(self, action: ActType) -> tuple[ObsType, float, bool, bool, dict[str, Any]]:
         """Carry out one plan. On any error, an interrupt included, the situation is as before the call."""
@@ -150,23 +155,27 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         plan = self.plan(action)
         self.seconds = Clock()
         plan, clipped = self._within_budget(plan, before)
-        keys = {example.prompt.key for example in before.taught}
         with self.seconds("gate"):
-            filled = fill(plan, self.engine, self._gate, keys, self.seconds, step=before.step + 1, seed=before.seed)
+            filled = fill(
+                plan, self.engine, self._gate, self._keys, self.seconds, step=before.step + 1, seed=before.seed
+            )
         self.seconds["gate"] -= self.seconds.get("write", 0.0)
-        student = self.student.clone_state() if filled.examples else None
+        student, counts = self.student.clone_state() if filled.examples else None, self._counts
         try:
             report, examination = self._teach_and_examine(before, filled.examples)
             change = paired(before.examination, examination)
             self._situation = replace(
                 before, step=before.step + 1, taught=before.taught + tuple(filled.examples), examination=examination
             )
+            self._counts = counts + Counter(count_by_skill(filled.examples))
             terminated, truncated = self._ending()
             self._situation = replace(self._situation, over=terminated or truncated)
-            info = {**self._info(), **_account(plan, clipped, filled, report, change)}
-            return self.observe(self._feedback()), float(change.gain), terminated, truncated, info
+            observation, info = self._seen()
+            info |= _account(plan, clipped, filled, report, change)
+            self._keys.update(example.prompt.key for example in filled.examples)
+            return observation, float(change.gain), terminated, truncated, info
         except BaseException:
-            self._situation = before
+            self._situation, self._counts = before, counts
             if student is not None:
                 self.student.restore_state(student)
             raise
@@ -201,7 +210,9 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         if self._situation is None or self._situation.seed != situation.seed:
             self._prepare(situation.seed)
         self._situation = situation
-        return self.observe(self._feedback()), self._info()
+        self._keys = {example.prompt.key for example in situation.taught}
+        self._counts = Counter(count_by_skill(situation.taught))
+        return self._seen()
 
     # -- parts of a step ----------------------------------------------------------------------------------------------
 
@@ -211,8 +222,10 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
             self.problems = self.task.problems("feedback", self.feedback, child_seed(episode, "feedback"))
             if not self.problems:
                 raise InvalidData(f"Task '{self.task.name}' has no feedback problems; give it more data.")
-            self.exemplars = draw_exemplars(self.task, self.student.shots, episode)
-            self._gate = Gate(self.task, (problem.prompt for problem in self.problems), self.filters)
+            shown = self.task.problems("exemplar", max(self.student.shots, 4), child_seed(episode, "exemplars"))
+            self.exemplars = _first(self.student.shots, shown)
+            protected = (problem.prompt for problem in self.problems)
+            self._gate = Gate(self.task, protected, self.filters, (problem.prompt for problem in shown))
 
     def _within_budget(self, plan: Plan, before: Situation) -> tuple[Plan, bool]:
         """The plan, cut down in proportion to the rows left in the episode, and whether it was."""
@@ -259,15 +272,17 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
             step=now.step,
             skills=now.examination.by_skill(self.task.skills),
             failures=tuple(attempt for attempt in now.examination.attempts if not attempt.correct),
-            taught=dict.fromkeys(self.task.skills, 0) | count_by_skill(now.taught),
+            taught=dict.fromkeys(self.task.skills, 0) | self._counts,
             budget=Budget(
                 rows_left=self.max_rows - len(now.taught), rows_per_step=self.rows, steps_left=self.steps - now.step
             ),
         )
 
-    def _info(self) -> dict[str, Any]:
-        now = self.situation
-        return {"feedback": self._feedback(), "baseline": dict(now.baseline), "student": self.student.version}
+    def _seen(self) -> tuple[ObsType, dict[str, Any]]:
+        """Observation and info of the present situation."""
+        feedback = self._feedback()
+        baseline = dict(self.situation.baseline)
+        return self.observe(feedback), {"feedback": feedback, "baseline": baseline, "student": self.student.version}
 
 
 def _whole(name: str, value: Any) -> int:
@@ -281,13 +296,14 @@ def _whole(name: str, value: Any) -> int:
     return number
 
 
-def draw_exemplars(task: Task, shots: int, seed: int) -> dict[str, list[Example]]:
-    """Up to `shots` solved problems of the exemplar split for each skill; fewer where the split holds fewer."""
+def _first(n: int, problems: Sequence[Problem]) -> dict[str, list[Example]]:
+    """The first `n` problems of each skill as exemplars; skills without any are left out."""
     exemplars: dict[str, list[Example]] = {}
-    if shots:
-        for problem in task.problems("exemplar", shots, child_seed(seed, "exemplars")):
-            exemplars.setdefault(problem.skill, []).append(Example.from_problem(problem))
-    return exemplars
+    for problem in problems:
+        chosen = exemplars.setdefault(problem.skill, [])
+        if len(chosen) < n:
+            chosen.append(Example.from_problem(problem))
+    return {skill: chosen for skill, chosen in exemplars.items() if chosen}
 
 
 def _account(plan: Plan, clipped: bool, filled: Filled, report: TeachReport, change: Change) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, JsonValue
 
+from dataenv.errors import InvalidData
 from dataenv.records import Record
 
 if TYPE_CHECKING:
@@ -46,9 +48,9 @@ class RunConfig(Record):
         from dataenv.students import make_student
         from dataenv.tasks import tasks
 
-        task = tasks.make(self.task, **self.options.get("task", {}))
-        engine = engines.make(self.engine or task.default_engine, task=task, **self.options.get("engine", {}))
-        student = make_student(self.student, **self.options.get("student", {}))
+        task = self._make("task", tasks.make, self.task)
+        engine = self._make("engine", engines.make, self.engine or task.default_engine, task=task)
+        student = self._make("student", make_student, self.student)
         env: TeachingEnv[Any, Any] = gym.make(  # type: ignore[assignment]
             env_id(self.env),
             disable_env_checker=True,  # it would cost two extra checks a step, of code the tests check
@@ -68,5 +70,17 @@ class RunConfig(Record):
     def build_teacher(self) -> Teacher:
         from dataenv.agents import teachers
 
-        teacher: Teacher = teachers.make(self.teacher, **self.options.get("teacher", {}))
+        teacher: Teacher = self._make("teacher", teachers.make, self.teacher)
         return teacher
+
+    def _make(
+        self, kind: Literal["task", "student", "engine", "teacher"], make: Callable[..., Any], id: str, **parts: Any
+    ) -> Any:
+        """`make(id)` with the options of its kind, which people write: one of the wrong type is no bug here."""
+        options = self.options.get(kind, {})
+        try:
+            return make(id, **parts, **options)
+        except TypeError as error:
+            if not options:
+                raise
+            raise InvalidData(f"{kind} '{id}' cannot be built with {options}: {error}.") from error

@@ -10,13 +10,11 @@ import json
 import platform
 import resource
 import sys
-from collections import Counter
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import orjson
 from gymnasium.utils import seeding
 from pydantic import ValidationError
@@ -41,21 +39,28 @@ class Watcher(Protocol):
 def start(config: RunConfig, folder: Path, watcher: Watcher | None = None) -> dict[str, Any]:
     """Carry out `config` in `folder` (goes on with it where it stands there already); returns the result.
 
-    Raises RunError when the folder holds something else.
+    Raises RunError when the folder holds something else. A run that stopped before its first examination was written
+    down has nothing to lose, and gives way.
     """
+    if not (folder / "config.json").exists():  # a misspelt id or option must not leave a folder behind
+        config.build_env()
+        config.build_teacher()
     with RunFolder(folder) as files:
         known = files.config
         wanted = orjson.loads(config.model_dump_json())
+        begun = len(files.events) > 1
         if known is None:
-            others = [p.name for p in folder.iterdir() if p.name != "events.jsonl"]
-            if others:
+            ours = (".config.json.part",) if files.events or files.unsound else ("events.jsonl", ".config.json.part")
+            if others := sorted(p.name for p in folder.iterdir() if p.name not in ours):
                 raise RunError(f"{folder} is not empty and holds no run ({others[0]}); choose another --out.")
-            files.write(folder / "config.json", orjson.dumps(wanted, option=orjson.OPT_INDENT_2))
-        elif different := [key for key in wanted if known.get(key) != wanted[key]]:
+        elif begun and (different := [key for key in wanted if known.get(key) != wanted[key]]):
             raise RunError(
                 f"{folder} holds a run with another {', '.join(different)}; choose another --out, or "
                 f"'dataenv resume {folder}' to go on with that one."
             )
+        if not begun and known != wanted:
+            files.keep(0)
+            files.write(folder / "config.json", orjson.dumps(wanted, option=orjson.OPT_INDENT_2), sync=True)
         return _carry_out(config, files, watcher)
 
 
@@ -83,7 +88,7 @@ def result_of(events: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
         "gain_se": exam["gain_error"],
         "steps": len(steps),
         "rows": steps[-1]["rows_total"] if steps else 0,
-        "seconds": round(sum(sum(event.get("seconds", {}).values()) for event in events), 1),
+        "seconds": _seconds(events),
         "run": str(folder),
         "hash": events[-1]["hash"],
     }
@@ -91,6 +96,11 @@ def result_of(events: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
 
 def _carry_out(config: RunConfig, files: RunFolder, watcher: Watcher | None) -> dict[str, Any]:
     tell = watcher.event if watcher is not None else lambda event: None
+    now = orjson.loads(config.model_dump_json())
+    if files.events and any(now.get(key) != value for key, value in files.events[0]["config"].items()):
+        raise RunError(
+            f"{files.path}/config.json is not what the run began with; put it back, or start a new run with --out."
+        )
     if files.events and files.events[-1]["event"] == "end":
         return result_of(files.events, files.path)
     env, teacher = config.build_env(), config.build_teacher()
@@ -109,10 +119,15 @@ def _carry_out(config: RunConfig, files: RunFolder, watcher: Watcher | None) -> 
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
             1024 * 1024 if sys.platform == "darwin" else 1024
         )
-        files.append({"event": "end", "peak_memory_mib": round(memory)})
+        files.append({"event": "end", "peak_memory_mib": round(memory), "seconds_total": _seconds(files.events)})
     finally:
         env.close()
     return result_of(files.events, files.path)
+
+
+def _seconds(events: list[dict[str, Any]]) -> float:
+    """Time spent in all phases of the run, over all the processes that worked on it."""
+    return round(sum(sum(event.get("seconds", {}).values()) for event in events), 1)
 
 
 State = tuple[Any, Mapping[str, Any]]
@@ -164,7 +179,8 @@ def _step(
     rows = now.taught[len(now.taught) - info["rows"]["accepted"] :]
     with seconds("save"):
         kept = _keep(files, env, teacher, rows)
-        env.student.save(files.step(now.step) / "student")
+        with files.writing(f"steps/{now.step:03d}/student"):
+            env.student.save(files.step(now.step) / "student")
     files.append(
         {
             "event": "step",
@@ -230,13 +246,16 @@ def _restored(config: RunConfig, files: RunFolder, env: TeachingEnv[Any, Any], t
     for i, event in enumerate(files.events):
         if event["event"] in ("reset", "step"):
             rows = _rows(files, event)
-            if rows is None:
+            if rows is None or (config.select == "best" and event["step"] and not _loads(files, event, env)):
                 break
             taught += rows
         good = i + 1
-    while good and files.events[good - 1]["event"] == "step" and not _loads(files, files.events[good - 1], env):
-        good -= 1
-        del taught[files.events[good]["rows_total"] - files.events[good]["accepted"] :]
+    for i, event in reversed(list(enumerate(files.events[:good]))):
+        if event["event"] == "step":
+            if _loads(files, event, env):
+                break
+            good = i
+            del taught[event["rows_total"] - event["accepted"] :]
     files.keep(good)
     begun = next((event for event in files.events if event["event"] == "reset"), None)
     if begun is None:
@@ -245,8 +264,6 @@ def _restored(config: RunConfig, files: RunFolder, env: TeachingEnv[Any, Any], t
     step = last["step"]
     if step == 0:
         env.student.reset()
-    elif not _loads(files, last, env):
-        raise RunError(f"{files.path}/steps/{step:03d}/student cannot be read, though a later event needs it.")
     attempts = (files.step(step) / "attempts.jsonl").read_bytes().splitlines()
     examination = Examination(
         tuple(Attempt.model_validate_json(line) for line in attempts), last["shots"], last["answered"]
@@ -273,21 +290,19 @@ def _loads(files: RunFolder, event: dict[str, Any], env: TeachingEnv[Any, Any]) 
     """Whether the student could be put back as it was after the step."""
     try:
         env.student.load(files.step(event["step"]) / "student")
-    except DataEnvError:
+    except (DataEnvError, OSError, ValueError):
         return False
     return bool(env.student.version == event["student_version"])
 
 
 def _mean_difficulty(rows: tuple[Example, ...]) -> dict[str, float | None]:
-    total: Counter[str] = Counter()
-    count: Counter[str] = Counter()
+    """Per skill of `rows`, None where the engine gave no difficulties."""
+    known: dict[str, list[float]] = {}
     for row in rows:
+        levels = known.setdefault(row.skill, [])
         if row.difficulty is not None:
-            total[row.skill] += row.difficulty  # type: ignore[assignment]
-            count[row.skill] += 1
-    return {
-        row.skill: float(np.round(total[row.skill] / count[row.skill], 4)) if count[row.skill] else None for row in rows
-    }
+            levels.append(row.difficulty)
+    return {skill: round(sum(levels) / len(levels), 4) if levels else None for skill, levels in known.items()}
 
 
 def _versions() -> dict[str, str]:

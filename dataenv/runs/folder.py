@@ -16,15 +16,16 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterable
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
 
 from dataenv.errors import RunError
 from dataenv.records import Record
 
-UNHASHED = frozenset({"hash", "seconds", "machine", "versions", "peak_memory_mib"})
+UNHASHED = frozenset({"hash", "seconds", "seconds_total", "machine", "versions", "peak_memory_mib"})
 """Parts of an event that differ between two equal runs."""
 
 
@@ -34,22 +35,25 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self.events: list[dict[str, Any]] = []
-        self._log: BinaryIO | None = None
+        self._log: FileIO | None = None
 
     # -- opening ------------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> RunFolder:
-        """Open the log, read its events and cut off a torn last line. Raises RunError when another process has it."""
-        with self._writing("events.jsonl"):
+        """Open the log and read its sound events. Raises RunError when another process has it."""
+        with self.writing("events.jsonl"):
             self.path.mkdir(parents=True, exist_ok=True)
-            self._log = (self.path / "events.jsonl").open("a+b")
+            # Unbuffered: what a full disk refused must not be tried again when the file is closed.
+            self._log = (self.path / "events.jsonl").open("a+b", buffering=0)
         try:
             fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             self._log.close()
             raise RunError(f"Another process is working on {self.path}; wait for it or stop it.") from None
         self._log.seek(0)
-        self.events, self._ends = _sound_events(self._log.read())
+        content = self._log.readall()
+        self.events, self._ends = _sound_events(content)
+        self.unsound = len(content) > (self._ends[-1] if self._ends else 0)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,8 +68,8 @@ class RunFolder:
         if not path.exists():
             return None
         try:
-            config: dict[str, Any] = orjson.loads(path.read_bytes())
-        except (OSError, ValueError) as error:
+            config: dict[str, Any] = dict(orjson.loads(path.read_bytes()))
+        except (OSError, ValueError, TypeError) as error:
             raise RunError(f"{path} cannot be read: {error}; the run cannot go on.") from error
         return config
 
@@ -77,20 +81,22 @@ class RunFolder:
         return self.events[-1]["hash"] if self.events else ""
 
     def append(self, event: dict[str, Any]) -> None:
-        """Write one event and sync it to disk; only then has it happened."""
+        """Write one event, over a torn or altered line, and sync it to disk; only then has it happened."""
         assert self._log is not None
+        self.keep(len(self.events))
         event = {**event, "hash": _chain(self.hash, event)}
-        with self._writing("events.jsonl"):
-            self._log.write(orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
-            self._log.flush()
+        left = memoryview(orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+        with self.writing("events.jsonl"):
+            while left:
+                left = left[self._log.write(left) :]
             os.fsync(self._log.fileno())
         self.events.append(event)
         self._ends.append(self._log.tell())
 
     def keep(self, n: int) -> None:
-        """Forget all but the first `n` events, and a torn line after them."""
+        """Forget all but the first `n` events, and whatever stands after them."""
         assert self._log is not None
-        with self._writing("events.jsonl"):
+        with self.writing("events.jsonl"):
             self._log.truncate(self._ends[n - 1] if n else 0)
             self._log.seek(0, os.SEEK_END)
         del self.events[n:], self._ends[n:]
@@ -100,20 +106,26 @@ class RunFolder:
     def step(self, step: int) -> Path:
         """The folder of one step, made if absent."""
         folder = self.path / "steps" / f"{step:03d}"
-        with self._writing(f"steps/{step:03d}"):
+        with self.writing(f"steps/{step:03d}"):
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def write_lines(self, path: Path, records: Iterable[Record]) -> str:
         """Write records as JSON lines; returns the content's hash."""
-        return self.write(path, b"".join(r.model_dump_json(exclude_defaults=True).encode() + b"\n" for r in records))
+        # The serializer behind model_dump_json, at half its cost: a step may write a thousand records.
+        lines = (r.__pydantic_serializer__.to_json(r, exclude_defaults=True) + b"\n" for r in records)
+        return self.write(path, b"".join(lines))
 
-    def write(self, path: Path, content: bytes) -> str:
-        """Write one file whole or not at all; returns the content's hash."""
+    def write(self, path: Path, content: bytes, sync: bool = False) -> str:
+        """Write one file whole or not at all, after a power cut too with `sync`; returns the content's hash."""
         draft = path.with_name(f".{path.name}.part")
-        with self._writing(str(path.relative_to(self.path))):
+        with self.writing(str(path.relative_to(self.path))):
             try:
-                draft.write_bytes(content)
+                with draft.open("wb") as file:
+                    file.write(content)
+                    if sync:
+                        file.flush()
+                        os.fsync(file.fileno())
                 draft.replace(path)
             finally:
                 draft.unlink(missing_ok=True)
@@ -127,13 +139,12 @@ class RunFolder:
             return None
         return content if _digest(content) == hash else None
 
-    def _writing(self, what: str) -> _Writing:
+    def writing(self, what: str) -> _Writing:
+        """Turns an error of the disk inside the block into one sentence about `what`."""
         return _Writing(self.path, what)
 
 
 class _Writing:
-    """Turns an OSError inside the block into one sentence."""
-
     def __init__(self, folder: Path, what: str) -> None:
         self.folder, self.what = folder, what
 
@@ -141,9 +152,10 @@ class _Writing:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) or "os error" in str(error):  # the latter is how safetensors says it
+            reason = getattr(error, "strerror", None) or str(error)
             raise RunError(
-                f"{self.folder}/{self.what} cannot be written ({error.strerror}); free or allow the place, then "
+                f"{self.folder}/{self.what} cannot be written ({reason}); free or allow the place, then "
                 f"'dataenv resume {self.folder}' goes on from the last finished step."
             ) from error
 

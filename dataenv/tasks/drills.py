@@ -4,8 +4,9 @@ A problem is one line, its prompt ends in "=" and says what to do: `12+7=`, `rev
 answer together stay within 40 ASCII characters. The form of a prompt names its skill, so `recognise` can recompute
 the truth of any prompt, whoever wrote it.
 
-Difficulty runs from 0 (one or two digits, three letters: learned in a few hundred rows) to 1 (four digits, nine
-letters and more: hard for 0.16M parameters). Lengths grow linearly with it, number ranges geometrically.
+Difficulty runs from 0 (one or two digits, three letters) to 1 (three digits, six to eight letters: hard for 0.16M
+parameters). Lengths grow linearly with it, number ranges geometrically. The natural mix draws it as the square of a
+uniform number, so most problems are on the easy side.
 Source: original to this project.
 """
 
@@ -24,7 +25,7 @@ from dataenv.seeding import child_seed
 from dataenv.tasks.splits import draw_texts
 
 LETTERS = "abcdefghij"
-LONGEST_ANSWER = 12
+LONGEST_ANSWER = 8
 """Characters of the longest answer any skill can have."""
 
 Uniform = Callable[[], float]
@@ -198,7 +199,7 @@ class Drills:
         }
 
     def problems(self, split: Split, per_skill: int | None, seed: int) -> list[Problem]:
-        """Up to `per_skill` problems of each skill at the natural mix (difficulty uniform in [0, 1]).
+        """Up to `per_skill` problems of each skill at the natural mix.
 
         Raises InvalidData when `per_skill` is None: drills have no end.
         """

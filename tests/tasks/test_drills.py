@@ -35,7 +35,7 @@ def test_prompts_are_short_ascii_and_recognised(skill):
         ("rev abcd=", "reversal", "dcba"),
         ("sort dbca=", "sorting", "abcd"),
         ("desc dbca=", "descending", "dcba"),
-        ("shift ayz=", "shifting", "bza"),
+        ("shift aij=", "shifting", "bja"),
         ("count a abca=", "counting", "2"),
         ("next 3 5 7=", "sequence", "9"),
         ("12+7-4=", "chain", "15"),

@@ -9,6 +9,7 @@ Target: median at most 3 ms.
 
 from __future__ import annotations
 
+import inspect
 import json
 import statistics
 import tempfile
@@ -62,7 +63,8 @@ def measure(rows: int, feedback: int, steps: int = 40) -> dict[str, Any]:
         env = build(self)
         parts.wrap(env.student, "teach", "answer", "save", "clone_state", "restore_state", "_load")
         student = type(env.student)
-        counted = type(student.__name__, (student,), {"version": property(parts._timed(student.version.fget))})
+        version = inspect.getattr_static(student, "version").fget
+        counted = type(student.__name__, (student,), {"version": property(parts._timed(version))})
         env.student.__class__ = counted
         parts.wrap(env.engine, "write")
         parts.wrap(env.task, "verify", "recognise", "problems")

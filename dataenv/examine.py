@@ -44,6 +44,15 @@ class Examination:
         """Problems whose prompt did not fit the student's context; they count as not solved."""
         return sum(attempt.finish == "overlong" for attempt in self.attempts)
 
+    @cached_property
+    def asked(self) -> frozenset[str]:
+        """Ids of the problems."""
+        return frozenset(attempt.problem.id for attempt in self.attempts)
+
+    def __add__(self, more: Examination) -> Examination:
+        """Both as one: the same student asked more problems."""
+        return Examination(self.attempts + more.attempts, max(self.shots, more.shots), self.tokens + more.tokens)
+
     def by_skill(self, skills: Sequence[str]) -> tuple[SkillScore, ...]:
         """A score for each of `skills`, n = 0 where none of its problems was asked."""
         counts = {skill: [0, 0] for skill in skills}
@@ -64,6 +73,9 @@ class Change:
     by_skill: Mapping[str, float] = field(default_factory=dict)
 
 
+FIRST_ROUND = 4
+"""Problems of each skill that are asked before the standard error is looked at."""
+
 Shots = Mapping[str, Sequence[Example]]
 """Skill -> exemplars that stand before each of its problems."""
 
@@ -79,16 +91,37 @@ def examine(task: Task, student: Student, problems: Sequence[Problem], shots: Sh
     return Examination(attempts, sum(map(len, (shots or {}).values())), sum(r.tokens for r in replies.values()))
 
 
+def rounds(problems: Sequence[Problem], error: float | None) -> list[list[Problem]]:
+    """How problems are asked until the standard error is at most `error`: 4 of each skill, then 4, 8, 16 ... more,
+    so that the number asked doubles. All at once when `error` is None."""
+    if error is None:
+        return [list(problems)]
+    places: dict[str, int] = {}
+    blocks: list[list[Problem]] = []
+    for problem in problems:
+        place = places[problem.skill] = places.get(problem.skill, -1) + 1
+        block = max(place // FIRST_ROUND, 0).bit_length()
+        blocks += [[] for _ in range(len(blocks), block + 1)]
+        blocks[block].append(problem)
+    return [block for block in blocks if block]
+
+
 def examine_untaught(
-    task: Task, student: Student, problems: Sequence[Problem], shots: Shots
+    task: Task, student: Student, problems: Sequence[Problem], shots: Shots, error: float | None = None
 ) -> tuple[Examination, dict[str, float | int | str | None]]:
     """The better of the plain and the few-shot examination, and both accuracies.
 
     A gain counted from the better one is a gain in skill: knowing the answer's format is worth nothing there.
+    With `error`, problems are asked in `rounds` until the better one's standard error is at most that.
     """
-    plain = examine(task, student, problems)
-    few = examine(task, student, problems, shots) if any(shots.values()) else None
-    better = few if few is not None and few.accuracy > plain.accuracy else plain
+    plain, few = Examination(()), Examination(()) if any(shots.values()) else None
+    better = plain
+    for block in rounds(problems, error):
+        if error is not None and better.n and better.error <= error:
+            break
+        plain += examine(task, student, block)
+        few = few + examine(task, student, block, shots) if few is not None else None
+        better = few if few is not None and few.accuracy > plain.accuracy else plain
     return better, {
         "plain": plain.accuracy,
         "few_shot": few.accuracy if few is not None else None,

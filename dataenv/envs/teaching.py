@@ -6,9 +6,10 @@ An environment adds what an action means (`plan`, and `action` the other way) an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import gymnasium as gym
 
@@ -16,7 +17,7 @@ from dataenv.engines import engines
 from dataenv.engines.filling import Filled, fill
 from dataenv.engines.gate import Filter, Gate
 from dataenv.errors import EpisodeOver, InvalidAction, InvalidData
-from dataenv.examine import Change, Examination, examine, examine_untaught, paired
+from dataenv.examine import Change, Examination, examine, examine_untaught, paired, rounds
 from dataenv.progress import Clock
 from dataenv.protocols import Engine, Student, Task
 from dataenv.records import Budget, Example, Feedback, Plan, Problem, TeachReport, count_by_skill
@@ -28,6 +29,24 @@ from dataenv.tasks import tasks
 Regime = Literal["continue", "retrain"]
 ObsType = TypeVar("ObsType")
 ActType = TypeVar("ActType")
+
+
+class Structure(Protocol):
+    """What an environment keeps beside the rows (SkillTree's forest): a frozen `Record`."""
+
+    @property
+    def held_out(self) -> AbstractSet[str]:
+        """Keys of prompts that no row may teach."""
+
+    def model_dump_json(self) -> str: ...
+
+
+class Past(NamedTuple):
+    """What a finished step came to: rows accepted, reward, and its paired standard error."""
+
+    rows: int
+    reward: float
+    error: float
 
 
 @dataclass(frozen=True)
@@ -43,6 +62,10 @@ class Situation:
     """Of the present student on the feedback problems."""
     baseline: Mapping[str, Any]
     """Plain and few-shot accuracy of the untaught student, and which of them gains count from."""
+    history: tuple[Past, ...] = ()
+    """The finished steps, oldest first."""
+    structure: Any = None
+    """The environment's own `Structure`, where it has one."""
     over: bool = False
 
 
@@ -57,7 +80,11 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         max_rows: most rows in an episode, None for steps x rows; when they are used up, `terminated`. A plan that
             asks for more than is left is cut down in proportion, and `info["rows"]["clipped"]` says so.
         feedback: problems per skill the student is examined on after each step; None for all (fixed data only).
-            The problems stay the same within an episode, so that gains are paired.
+        error: with it, `feedback` is the most: few problems are asked first, then twice as many, and so on, until the
+            standard error is at most `error` (of the accuracy at `reset`, of the paired gain in `step`).
+        redraw: other feedback problems in each step, which the student answers before and after it is taught: no
+            teacher can fit the sample, at twice the answers. By default they stay the same within an episode: each
+            step costs one examination, and the errors that a teacher sees are the ones its reward is counted on.
         regime: "continue" teaches the new rows, plus `replay` times as many of the earlier ones, to the student as it
             is; "retrain" teaches all rows so far to the untaught student (the paper's way; cost grows with the square
             of the steps).
@@ -85,6 +112,8 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         rows: int = 512,
         max_rows: int | None = None,
         feedback: int | None = 16,
+        error: float | None = None,
+        redraw: bool = False,
         regime: Regime = "continue",
         replay: float = 0.25,
         target: float | None = None,
@@ -98,19 +127,26 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
             raise InvalidData(f"regime must be 'continue' or 'retrain'; it is '{regime}'.")
         if not 0 <= replay <= 100:
             raise InvalidData(f"replay must be at least 0 (rows replayed per new row); it is {replay}.")
+        if error is not None and not 0 < error < 1:
+            raise InvalidData(f"error must be a standard error in (0, 1) or None; it is {error}.")
         if target is not None and not 0 <= target <= 1:
             raise InvalidData(f"target must be an accuracy in [0, 1] or None; it is {target}.")
         self.task: Task = tasks.make(task) if isinstance(task, str) else task
         self.student: Student = make_student(student) if isinstance(student, str) else student
         engine = self.task.default_engine if engine is None else engine
         self.engine: Engine = engines.make(engine, task=self.task) if isinstance(engine, str) else engine
+        self.error, self.redraw = error, bool(redraw)
         self.regime, self.replay, self.target = regime, float(replay), target
         self.filters = tuple(filters)
         self.render_mode = render_mode
         self.seconds = Clock()
         self.problems: list[Problem] = []
+        """The feedback problems that may be asked in this step."""
         self.exemplars: dict[str, list[Example]] = {}
         self._situation: Situation | None = None
+        self._drawn: list[list[Problem]] = []
+        self._shown: list[Problem] = []
+        self._prepared = (-1, 0)
         # Both follow from the situation's rows; going through thousands of rows at each step would be dear.
         self._keys: set[str] = set()
         self._counts: Counter[str] = Counter()
@@ -129,6 +165,22 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         """The action that asks for `plan`. Raises InvalidAction where this environment's actions cannot say it."""
         raise NotImplementedError
 
+    def first_structure(self) -> Structure | None:
+        """What the environment keeps beside the rows at the start of an episode; None where it keeps nothing."""
+        return None
+
+    def read_structure(self, content: bytes) -> Structure:
+        """The structure that was written as JSON; needed only where there is one."""
+        raise NotImplementedError
+
+    def grow(self, action: ActType) -> Structure | None:
+        """The present structure changed by `action`, before rows are made."""
+        return None
+
+    def probe(self, structure: Any, taught: bool) -> Any:
+        """`structure` with what it says of the present student; `taught` is False if the student is as it was."""
+        return structure
+
     # -- the loop -----------------------------------------------------------------------------------------------------
 
     def reset(
@@ -139,13 +191,11 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         self.seconds = Clock()
         self._situation = None
         episode = int(self.np_random.integers(2**63 - 1))
-        self._prepare(episode)
+        self._prepare(episode, 0)
         self.student.reset()
         with self.seconds("examine"):
-            examination, baseline = examine_untaught(self.task, self.student, self.problems, self.exemplars)
-        self._situation = Situation(episode, 0, (), examination, baseline)
-        self._keys, self._counts = set(), Counter()
-        return self._seen()
+            examination, baseline = examine_untaught(self.task, self.student, self.problems, self.exemplars, self.error)
+        return self.resume(Situation(episode, 0, (), examination, baseline, structure=self.first_structure()))
 
     def step(self, action: ActType) -> tuple[ObsType, float, bool, bool, dict[str, Any]]:
         """Carry out one plan. On any error, an interrupt included, the situation is as before the call."""
@@ -155,29 +205,35 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         plan = self.plan(action)
         self.seconds = Clock()
         plan, clipped = self._within_budget(plan, before)
-        with self.seconds("gate"):
-            filled = fill(
-                plan, self.engine, self._gate, self._keys, self.seconds, step=before.step + 1, seed=before.seed
-            )
-        self.seconds["gate"] -= self.seconds.get("write", 0.0)
-        student, counts = self.student.clone_state() if filled.examples else None, self._counts
+        student, counts = None, self._counts
         try:
-            report, examination = self._teach_and_examine(before, filled.examples)
-            change = paired(before.examination, examination)
-            self._situation = replace(
-                before, step=before.step + 1, taught=before.taught + tuple(filled.examples), examination=examination
+            if self.redraw:
+                self._prepare(before.seed, before.step + 1)
+            structure = self.grow(action)
+            new = self._filled(plan, before, structure)
+            student = self.student.clone_state() if new.examples else None
+            report, change, examination = self._teach_and_examine(before, new.examples, student)
+            self._situation = now = replace(
+                before,
+                step=before.step + 1,
+                taught=before.taught + tuple(new.examples),
+                examination=examination,
+                history=(*before.history, Past(len(new.examples), change.gain, change.error)),
+                structure=self.probe(structure, taught=bool(new.examples)),
             )
-            self._counts = counts + Counter(count_by_skill(filled.examples))
+            self._counts = counts + Counter(count_by_skill(new.examples))
             terminated, truncated = self._ending()
-            self._situation = replace(self._situation, over=terminated or truncated)
+            self._situation = replace(now, over=terminated or truncated)
             observation, info = self._seen()
-            info |= _account(plan, clipped, filled, report, change)
-            self._keys.update(example.prompt.key for example in filled.examples)
+            info |= _account(plan, clipped, new, report, change)
+            self._keys.update(example.prompt.key for example in new.examples)
             return observation, float(change.gain), terminated, truncated, info
         except BaseException:
             self._situation, self._counts = before, counts
             if student is not None:
                 self.student.restore_state(student)
+            if self.redraw:
+                self._prepare(before.seed, before.step)
             raise
 
     def close(self) -> None:
@@ -207,8 +263,7 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
 
     def resume(self, situation: Situation) -> tuple[ObsType, dict[str, Any]]:
         """Go on from `situation` with the student as it is now; returns what `reset` would."""
-        if self._situation is None or self._situation.seed != situation.seed:
-            self._prepare(situation.seed)
+        self._prepare(situation.seed, situation.step)
         self._situation = situation
         self._keys = {example.prompt.key for example in situation.taught}
         self._counts = Counter(count_by_skill(situation.taught))
@@ -216,16 +271,37 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
 
     # -- parts of a step ----------------------------------------------------------------------------------------------
 
-    def _prepare(self, episode: int) -> None:
-        """Draw the episode's feedback problems and exemplars, and build the gate that protects them."""
+    def _prepare(self, episode: int, step: int) -> None:
+        """Draw the feedback problems of `step` and the exemplars, and build the gate; does nothing where it is done.
+
+        The gate protects the problems of this step and of all earlier ones, which a teacher has seen.
+        """
+        draws = [("feedback", i) for i in range(step + 1)] if self.redraw else [("feedback",)]
+        if self._prepared == (episode, len(draws)):
+            return
         with self.seconds("prepare"):
-            self.problems = self.task.problems("feedback", self.feedback, child_seed(episode, "feedback"))
+            if self._prepared[0] != episode:
+                self._drawn.clear()
+                self._shown = self.task.problems(
+                    "exemplar", max(self.student.shots, 4), child_seed(episode, "exemplars")
+                )
+                self.exemplars = _first(self.student.shots, self._shown)
+            for names in draws[len(self._drawn) :]:
+                self._drawn.append(self.task.problems("feedback", self.feedback, child_seed(episode, *names)))
+            self.problems = self._drawn[len(draws) - 1]
             if not self.problems:
                 raise InvalidData(f"Task '{self.task.name}' has no feedback problems; give it more data.")
-            shown = self.task.problems("exemplar", max(self.student.shots, 4), child_seed(episode, "exemplars"))
-            self.exemplars = _first(self.student.shots, shown)
-            protected = (problem.prompt for problem in self.problems)
-            self._gate = Gate(self.task, protected, self.filters, (problem.prompt for problem in shown))
+            protected = (problem.prompt for problems in self._drawn[: len(draws)] for problem in problems)
+            self._gate = Gate(self.task, protected, self.filters, (problem.prompt for problem in self._shown))
+            self._prepared = episode, len(draws)
+
+    def _filled(self, plan: Plan, before: Situation, structure: Structure | None) -> Filled:
+        """The rows that `plan` brings through the gate."""
+        closed = self._keys if structure is None else self._keys | structure.held_out
+        with self.seconds("gate"):
+            filled = fill(plan, self.engine, self._gate, closed, self.seconds, step=before.step + 1, seed=before.seed)
+        self.seconds["gate"] -= self.seconds.get("write", 0.0)
+        return filled
 
     def _within_budget(self, plan: Plan, before: Situation) -> tuple[Plan, bool]:
         """The plan, cut down in proportion to the rows left in the episode, and whether it was."""
@@ -238,10 +314,20 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         requests = [r.model_copy(update={"rows": int(n)}) for r, n in zip(plan.requests, counts, strict=True)]
         return Plan(requests=tuple(requests), examples=plan.examples[:verbatim]), True
 
-    def _teach_and_examine(self, before: Situation, new: list[Example]) -> tuple[TeachReport, Examination]:
-        """Train on what the regime says and examine; no new rows, no training, and the old answers stand."""
+    def _teach_and_examine(
+        self, before: Situation, new: list[Example], student: Any
+    ) -> tuple[TeachReport, Change, Examination]:
+        """Train on what the regime says and examine; no new rows, no training, and the old answers stand.
+
+        `student` is its state before, for the problems that are still to be asked of it.
+        """
+        earlier = before.examination
         if not new:
-            return TeachReport(rows=0, tokens=0, loss=None), before.examination
+            return TeachReport(rows=0, tokens=0, loss=None), paired(earlier, earlier), earlier
+        shots = self.exemplars if earlier.shots else None
+        if self.redraw:
+            with self.seconds("examine"):
+                earlier = examine(self.task, self.student, rounds(self.problems, self.error)[0], shots)
         with self.seconds("teach"):
             if self.regime == "retrain":
                 self.student.reset()
@@ -250,7 +336,18 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
                 lesson = [*new, *self._replayed(before, len(new))]
             report = self.student.teach(lesson, seed=child_seed(before.seed, "teach", before.step + 1))
         with self.seconds("examine"):
-            return report, examine(self.task, self.student, self.problems)
+            now = examine(self.task, self.student, [attempt.problem for attempt in earlier.attempts])
+            for more in rounds(self.problems, self.error):
+                if self.error is None or paired(earlier, now).error <= self.error:
+                    break
+                if more[0].id in earlier.asked:
+                    continue
+                now += examine(self.task, self.student, more)
+                taught = self.student.clone_state()
+                self.student.restore_state(student)
+                earlier += examine(self.task, self.student, more, shots)
+                self.student.restore_state(taught)
+            return report, paired(earlier, now), now
 
     def _replayed(self, before: Situation, new: int) -> list[Example]:
         """Earlier rows taught again beside the new ones, drawn without repetition."""

@@ -35,9 +35,11 @@ class RunConfig(Record):
     replay: float = Field(default=0.25, ge=0)
     feedback: int | None = Field(default=8, ge=1)
     exam: int | None = Field(default=20, ge=1)
+    error: float | None = Field(default=None, gt=0, lt=1)
+    redraw: bool = False
     select: Literal["last", "best"] = "last"
     target: float | None = Field(default=None, gt=0, le=1)
-    options: dict[Literal["task", "student", "engine", "teacher"], dict[str, JsonValue]] = Field(default_factory=dict)
+    options: dict[Literal["env", "task", "student", "engine", "teacher"], dict[str, JsonValue]] = Field(default_factory=dict)
 
     def build_env(self) -> TeachingEnv[Any, Any]:
         """The environment. Raises UnknownId or InvalidData; opens no weights."""
@@ -51,7 +53,9 @@ class RunConfig(Record):
         task = self._make("task", tasks.make, self.task)
         engine = self._make("engine", engines.make, self.engine or task.default_engine, task=task)
         student = self._make("student", make_student, self.student)
-        env: TeachingEnv[Any, Any] = gym.make(  # type: ignore[assignment]
+        env: TeachingEnv[Any, Any] = self._make(
+            "env",
+            gym.make,
             env_id(self.env),
             disable_env_checker=True,  # it would cost two extra checks a step, of code the tests check
             task=task,
@@ -61,6 +65,8 @@ class RunConfig(Record):
             rows=self.rows,
             max_rows=self.max_rows,
             feedback=self.feedback,
+            error=self.error,
+            redraw=self.redraw,
             regime=self.regime,
             replay=self.replay,
             target=self.target,
@@ -74,7 +80,7 @@ class RunConfig(Record):
         return teacher
 
     def _make(
-        self, kind: Literal["task", "student", "engine", "teacher"], make: Callable[..., Any], id: str, **parts: Any
+        self, kind: Literal["env", "task", "student", "engine", "teacher"], make: Callable[..., Any], id: str, **parts: Any
     ) -> Any:
         """`make(id)` with the options of its kind, which people write: one of the wrong type is no bug here."""
         options = self.options.get(kind, {})

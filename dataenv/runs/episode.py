@@ -19,7 +19,7 @@ import orjson
 from gymnasium.utils import seeding
 from pydantic import ValidationError
 
-from dataenv.envs.teaching import Situation, TeachingEnv
+from dataenv.envs.teaching import Past, Situation, TeachingEnv
 from dataenv.errors import DataEnvError, RunError
 from dataenv.examine import Examination
 from dataenv.protocols import Teacher
@@ -231,6 +231,9 @@ def _keep(
         "attempts.jsonl": files.write_lines(folder / "attempts.jsonl", env.situation.examination.attempts),
         "teacher.json": files.write(folder / "teacher.json", state),
     }
+    if env.situation.structure is not None:
+        content = env.situation.structure.model_dump_json().encode()
+        kept["structure.json"] = files.write(folder / "structure.json", content)
     if rows is not None:
         kept["rows.jsonl"] = files.write_lines(folder / "rows.jsonl", rows)
     return kept
@@ -271,7 +274,19 @@ def _restored(config: RunConfig, files: RunFolder, env: TeachingEnv[Any, Any], t
     env.np_random, _ = seeding.np_random(config.seed)
     env.np_random.integers(2**63 - 1)  # what reset drew
     over = bool(last.get("terminated") or last.get("truncated"))
-    situation = Situation(begun["episode"], step, tuple(taught), examination, begun["baseline"], over)
+    kept = files.step(step) / "structure.json"
+    situation = Situation(
+        seed=begun["episode"],
+        step=step,
+        taught=tuple(taught),
+        examination=examination,
+        baseline=begun["baseline"],
+        history=tuple(
+            Past(e["accepted"], e["reward"], e["reward_error"]) for e in files.events if e["event"] == "step"
+        ),
+        structure=env.read_structure(kept.read_bytes()) if kept.name in last["kept"] else None,
+        over=over,
+    )
     teacher.reset(child_seed(config.seed, "teacher"))
     teacher.restore(json.loads((files.step(step) / "teacher.json").read_bytes()))
     return env.resume(situation)

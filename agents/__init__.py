@@ -12,6 +12,10 @@ teachers = Registry(
     {
         "random": ("dataenv.agents.controls:Random", "control: random shares and difficulties"),
         "uniform": ("dataenv.agents.controls:Uniform", "control: the same rows to every skill"),
+        "oracle-greedy": (
+            "dataenv.agents.oracle:OracleGreedy",
+            "privileged reference: tries plans on a fork, keeps the best",
+        ),
         "error-proportional": (
             "dataenv.agents.proportional:ErrorProportional",
             "rows in proportion to each skill's errors",

@@ -71,6 +71,8 @@ class Change:
     error: float
     n: int
     by_skill: Mapping[str, float] = field(default_factory=dict)
+    by_problem: tuple[tuple[str, int], ...] = ()
+    """(skill, 1 gained, 0 as before, -1 lost) for each problem, in order."""
 
 
 FIRST_ROUND = 4
@@ -160,12 +162,20 @@ def paired(before: Examination, after: Examination) -> Change:
         return Change(0.0, 0.5, 0)
     gained = lost = 0
     by_skill: dict[str, list[int]] = {}
+    by_problem: list[tuple[str, int]] = []
     for old, new in zip(before.attempts, after.attempts, strict=True):
         change = int(new.correct) - int(old.correct)
         gained += change > 0
         lost += change < 0
         by_skill.setdefault(old.problem.skill, []).append(change)
+        by_problem.append((old.problem.skill, change))
     gain = (gained - lost) / n
     moved = max(gained + lost, 1)
     error = math.sqrt(max(moved / n - gain * gain, 1 / n / n) / n)
-    return Change(gain, error, n, {skill: sum(changes) / len(changes) for skill, changes in by_skill.items()})
+    return Change(
+        gain,
+        error,
+        n,
+        {skill: sum(changes) / len(changes) for skill, changes in by_skill.items()},
+        tuple(by_problem),
+    )

@@ -121,6 +121,17 @@ class Engine(Protocol):
 
 
 @runtime_checkable
+class Privileged(Protocol):
+    """A teacher that may do what none can in earnest: fork the environment and look what a plan would bring.
+
+    Its runs are marked, and are reference lines, not competitors.
+    """
+
+    def attach(self, env: Any) -> None:
+        """Called before the episode with the bare environment; `act` leaves it as it found it."""
+
+
+@runtime_checkable
 class Teacher(Protocol):
     """An agent: it sees an observation and answers with an action, or with a Plan, which the loop makes an action."""
 

@@ -140,6 +140,8 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         self.filters = tuple(filters)
         self.render_mode = render_mode
         self.seconds = Clock()
+        self.change: Change | None = None
+        """What the last step changed, problem by problem."""
         self.problems: list[Problem] = []
         """The feedback problems that may be asked in this step."""
         self.exemplars: dict[str, list[Example]] = {}
@@ -213,6 +215,7 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
             new = self._filled(plan, before, structure)
             student = self.student.clone_state() if new.examples else None
             report, change, examination = self._teach_and_examine(before, new.examples, student)
+            self.change = change
             self._situation = now = replace(
                 before,
                 step=before.step + 1,

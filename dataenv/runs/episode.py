@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from dataenv.envs.teaching import Past, Situation, TeachingEnv
 from dataenv.errors import DataEnvError, RunError
 from dataenv.examine import Examination
-from dataenv.protocols import Teacher
+from dataenv.protocols import Privileged, Teacher
 from dataenv.records import Attempt, Example, Plan, SkillScore, Transition
 from dataenv.runs.config import RunConfig
 from dataenv.runs.exam import sit_exam
@@ -104,6 +104,8 @@ def _carry_out(config: RunConfig, files: RunFolder, watcher: Watcher | None) -> 
     if files.events and files.events[-1]["event"] == "end":
         return result_of(files.events, files.path)
     env, teacher = config.build_env(), config.build_teacher()
+    if isinstance(teacher, Privileged):
+        teacher.attach(env)
     try:
         state = _restored(config, files, env, teacher)
         for event in files.events:
@@ -142,6 +144,7 @@ def _begin(config: RunConfig, files: RunFolder, env: TeachingEnv[Any, Any], teac
             "event": "start",
             "config": orjson.loads(config.model_dump_json()),
             "skills": list(env.task.skills),
+            "privileged": isinstance(teacher, Privileged),
             "prerequisites": {skill: list(before) for skill, before in env.task.prerequisites.items()},
             "versions": _versions(),
             "machine": {"system": platform.platform(), "python": platform.python_version()},

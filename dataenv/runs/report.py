@@ -111,6 +111,8 @@ def outcome(log: RunLog) -> str:
     work = f"after {plural(log.rows, 'row')} in {plural(len(log.steps), 'step')}"
     if teacher := log.config.get("teacher"):
         work += f" chosen by {teacher}"
+        if log.start.get("privileged") is True:
+            work += ", which may try its plans beforehand (privileged: a reference line, no competitor)"
     if log.exam is not None:
         return _exam_sentence(log.exam, student, work)
     lead = "" if log.end is not None else f"{status(log).capitalize()}. "

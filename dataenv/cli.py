@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +14,6 @@ import orjson
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from dataenv import __version__
@@ -144,10 +143,7 @@ def report(folder: Annotated[Path, typer.Argument(help="A run folder, finished o
 @app.command(name="list")
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
     """List the ids of tasks, students, teachers, engines or envs."""
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for id, summary in _listing(kind).items():
-        table.add_row(id, Text(summary))
-    OUT.print(table)
+    _print_pairs(_listing(kind).items())
 
 
 @app.command()
@@ -155,10 +151,7 @@ def doctor() -> None:
     """Say what this machine can do: GPU, bfloat16, weights, optional packages."""
     from dataenv.doctor import findings
 
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for what, finding in findings():
-        table.add_row(what, Text(finding))
-    OUT.print(table)
+    _print_pairs(findings())
 
 
 @app.callback(invoke_without_command=True)
@@ -179,6 +172,14 @@ def main() -> None:
     except DataEnvError as error:
         ERR.print(f"error: {error}", style="red", soft_wrap=True, markup=False, highlight=False)
         sys.exit(1)
+
+
+def _print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
+    """One line for each pair, in two columns; never wrapped here, so that other programs can read it by lines."""
+    pairs = list(pairs)
+    width = max(len(name) for name, _ in pairs)
+    for name, text in pairs:
+        OUT.print(Text(f"{name:<{width}}  {text}"), soft_wrap=True)
 
 
 def _watched(folder: Path, json: bool, work: Callable[[Any], dict[str, Any]]) -> None:

@@ -51,7 +51,7 @@ def micro(argument: str = "", **options: Any) -> CausalLM:
     from dataenv.students.causal_lm import CausalLM
 
     base_seed = options.pop("base_seed", argument or 0)
-    if not str(base_seed).isdigit():
+    if not str(base_seed).isdecimal():
         raise InvalidData(
             f"The micro student's base seed must be a whole number, as in 'micro:3'; it is '{base_seed}'."
         )

@@ -69,9 +69,9 @@ def refused(done, *words):
     return True
 
 
-def process(*arguments, code="from dataenv.cli import main; main()", **options):
+def process(*arguments, code="from dataenv.cli import main; main()", columns=300, **options):
     """The command in a process of its own."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "300"}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": str(columns)}
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
@@ -196,7 +196,9 @@ def test_a_corrected_command_may_use_the_folder_of_the_mistaken_one(call, toy):
     [
         ("epochs=1", ["--set epochs=1: write part.option=value"]),
         ("student.epochs", ["--set student.epochs: write part.option=value"]),
-        ("env.steps=1", ["--set env.steps=1", "task, student, engine or teacher"]),
+        ("run.steps=1", ["--set run.steps=1", "env, task, student, engine or teacher"]),
+        ("env.steps=1", ["env 'dataenv/SkillList-v0' cannot be built", "'steps'"]),
+        ("env.depth=3", ["env 'dataenv/SkillList-v0' cannot be built", "'depth'"]),
         ("student.colour=red", ["student 'micro' cannot be built", "'colour'"]),
         ("student.epochs=abc", ["student 'micro' cannot be built", "'epochs': 'abc'"]),
         ("student.epochs=0", ["epochs must be at least 1"]),
@@ -337,6 +339,18 @@ def test_every_kind_can_be_listed(call, kind, ids):
     assert all(len(line.split()) > 2 for line in done.out.splitlines())  # each says what it is
 
 
+def test_a_list_in_a_pipe_is_one_line_for_each_id():
+    """However narrow the terminal beside it, and however long the words."""
+    code = (
+        "from dataenv.cli import main\nfrom dataenv.students import students\n"
+        "students.register('wordy', 'a:b', 'as long as one line can be said to be ' * 20)\n"
+        "main()"
+    )
+    out, err = process("list", "students", code=code, columns=40).communicate()
+    assert err == ""
+    assert [line.split()[0] for line in out.splitlines()] == [*students.entries(), "wordy"]
+
+
 def test_what_cannot_be_listed_is_a_usage_error(call):
     done = call("list", "things")
     assert done.code == 2
@@ -402,7 +416,7 @@ def test_the_version_is_printed(call):
 def test_every_command_has_help(call, command):
     done = call(*command, "--help")
     assert done.code == 0
-    assert "Usage: dataenv" in done.out
+    assert re.search(rf"Usage: .*{''.join(command)} \[OPTIONS\]", done.out)  # the program's name is its launcher's
 
 
 def test_defaults_in_the_help_are_the_configurations(call):

@@ -138,7 +138,6 @@ State = tuple[Any, Mapping[str, Any]]
 
 def _begin(config: RunConfig, files: RunFolder, env: TeachingEnv[Any, Any], teacher: Teacher, tell: Any) -> State:
     """Reset environment and teacher, and write down what the untaught student can do."""
-    files.keep(0)
     files.append(
         {
             "event": "start",
@@ -265,6 +264,7 @@ def _restored(config: RunConfig, files: RunFolder, env: TeachingEnv[Any, Any], t
     files.keep(good)
     begun = next((event for event in files.events if event["event"] == "reset"), None)
     if begun is None:
+        files.keep(0)
         return None
     last = next(event for event in reversed(files.events) if event["event"] in ("reset", "step"))
     step = last["step"]

@@ -16,6 +16,10 @@ teachers = Registry(
             "dataenv.agents.oracle:OracleGreedy",
             "privileged reference: tries plans on a fork, keeps the best",
         ),
+        "rows-like-failures": (
+            "dataenv.agents.open_ended:RowsLikeFailures",
+            "open-ended: rows like each failed problem shown",
+        ),
         "error-proportional": (
             "dataenv.agents.proportional:ErrorProportional",
             "rows in proportion to each skill's errors",

@@ -7,6 +7,7 @@ from collections.abc import Set as AbstractSet
 
 import numpy as np
 
+from dataenv.engines.matching import UNMATCHED
 from dataenv.protocols import ProceduralTask, Task
 from dataenv.records import Example, Problem, Request
 
@@ -35,6 +36,8 @@ class Pool:
             self._by_skill = {skill: [] for skill in self.task.skills}
             for problem in self.task.problems("pool", self.per_skill, self.seed):
                 self._by_skill[problem.skill].append(problem)
+        if request.skill == UNMATCHED:
+            return []
         pool = [problem for problem in self._by_skill[request.skill] if problem.prompt.key not in taught]
         order = rng.permutation(len(pool))
         wanted = request.difficulty

@@ -7,13 +7,14 @@ from collections.abc import Set as AbstractSet
 
 import numpy as np
 
+from dataenv.engines.matching import UNMATCHED
 from dataenv.errors import InvalidData
 from dataenv.protocols import ProceduralTask, Task
 from dataenv.records import Example, Request
 
 
 class Procedural:
-    """Rows written by the task."""
+    """Rows written by the task; none for a request that names none of its skills."""
 
     name = "procedural"
 
@@ -27,5 +28,7 @@ class Procedural:
     ) -> list[list[Example]]:
         return [
             [Example.from_problem(problem) for problem in self.task.write(r.skill, r.rows, r.difficulty, rng)]
+            if r.skill != UNMATCHED
+            else []
             for r in requests
         ]

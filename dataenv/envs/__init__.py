@@ -9,6 +9,11 @@ import gymnasium as gym
 from dataenv.errors import UnknownId
 
 ENVS = {
+    "open-ended": (
+        "dataenv/OpenEnded-v0",
+        "dataenv.envs.open_ended:OpenEndedEnv",
+        "failed problems as text in, requests in free text out",
+    ),
     "skill-list": (
         "dataenv/SkillList-v0",
         "dataenv.envs.skill_list:SkillListEnv",

@@ -1,11 +1,11 @@
-"""The command line: run, resume, report, list, doctor. Every command is a few lines over the library."""
+"""The command line: run, resume, report, skills, list, doctor. Every command is a few lines over the library."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 from pydantic import ValidationError
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
@@ -39,6 +40,7 @@ class Kind(StrEnum):
     teachers = "teachers"
     engines = "engines"
     envs = "envs"
+    discoveries = "discoveries"
 
 
 class Regime(StrEnum):
@@ -142,8 +144,47 @@ def report(folder: Annotated[Path, typer.Argument(help="A run folder, finished o
 
 @app.command(name="list")
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
-    """List the ids of tasks, students, teachers, engines or envs."""
-    _print_pairs(_listing(kind).items())
+    """List the ids of tasks, students, teachers, engines, envs or discoveries."""
+    _print_rows(_listing(kind).items())
+
+
+@app.command()
+def skills(
+    task: Annotated[str, typer.Option(help="Task id, 'id:argument' for e.g. gsm8k:FOLDER.")] = _DEFAULT.task,
+    discovery: Annotated[str, typer.Option(help="How: cluster, cluster:K, file:PATH, gold.")] = "cluster",
+    student: Annotated[
+        str | None, typer.Option(help="A student to examine: are estimated weaknesses true of fresh problems?")
+    ] = None,
+    per_skill: Annotated[
+        int | None, typer.Option(min=1, help="Problems per gold skill; as many as the environments use when left out.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the problems drawn.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the labels to this .jsonl file, to edit and use as file:PATH.")
+    ] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Discover a task's skills from its feedback split, and score them on fresh problems."""
+    from dataenv.examine import examine
+    from dataenv.skills import discoveries
+    from dataenv.skills.discovered import sample
+    from dataenv.skills.labels import write_labels
+    from dataenv.skills.scoring import score
+    from dataenv.students import make_student
+    from dataenv.tasks import tasks
+
+    problems, found = tasks.make(task), discoveries.make(discovery)
+    pupil = make_student(student) if student else None
+    ask = (lambda asked: examine(problems, pupil, asked).attempts) if pupil else None
+    result = score(problems, found, ask, per_skill, seed)
+    if out:
+        write_labels(out, found, sample(problems, "feedback", per_skill, seed))
+    console = ERR if json else OUT
+    _print_rows(_skill_rows(result), console)
+    for line in _skill_lines(result):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+    if json:
+        sys.stdout.write(orjson.dumps(result).decode() + "\n")
 
 
 @app.command()
@@ -151,7 +192,7 @@ def doctor() -> None:
     """Say what this machine can do: GPU, bfloat16, weights, optional packages."""
     from dataenv.doctor import findings
 
-    _print_pairs(findings())
+    _print_rows(findings())
 
 
 @app.callback(invoke_without_command=True)
@@ -174,12 +215,44 @@ def main() -> None:
         sys.exit(1)
 
 
-def _print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
-    """One line for each pair, in two columns; never wrapped here, so that other programs can read it by lines."""
-    pairs = list(pairs)
-    width = max(len(name) for name, _ in pairs)
-    for name, text in pairs:
-        OUT.print(Text(f"{name:<{width}}  {text}"), soft_wrap=True)
+def _print_rows(rows: Iterable[Sequence[str]], console: Console = OUT) -> None:
+    """One line for each row, in columns; never wrapped here, so that other programs can read it by lines."""
+    rows = list(rows)
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [set_cell_size(cell, width) for cell, width in zip(row, widths, strict=True)]
+        console.print(Text("  ".join(cells).rstrip()), soft_wrap=True)
+
+
+def _skill_rows(result: dict[str, Any]) -> Iterator[list[str]]:
+    """The table of `dataenv skills`: each skill with its problems and accuracies, and the gold skills it is made of."""
+    examined = result["calibration"] is not None
+    yield ["skill", "feedback", *["accuracy"] * examined, "fresh", *["accuracy"] * examined, "gold skills"]
+    for row in result["skills"]:
+        cells = [row["skill"]]
+        for split in (row["feedback"], row["selection"]):
+            cells.append(str(split["n"]))
+            if examined:
+                cells.append(f"{split['accuracy']:.2f} ± {split['error']:.2f}" if split["n"] else "-")
+        names = [f"{name} {n}" for name, n in row["gold"].items()]
+        yield [*cells, ", ".join(names[:3]) + (f", {len(names) - 3} more" if len(names) > 3 else "")]
+
+
+def _skill_lines(result: dict[str, Any]) -> Iterator[str]:
+    """What `dataenv skills` says below its table."""
+    yield ""
+    if result["agreement"] is None:
+        yield "agreement: none, since the task has no gold skills (all its problems have the same label)"
+    else:
+        for split, name in (("feedback", "feedback"), ("selection", "fresh")):
+            n, rand, information = result["agreement"][split].values()
+            yield f"agreement: ARI {rand:.3f}, NMI {information:.3f} with the gold skills, on {n} {name} problems"
+    if result["calibration"] is not None:
+        k, error, covered, explained = result["calibration"].values()
+        yield f"calibration: feedback and fresh accuracy of a skill differ by {error:.3f} on average (over {k} skills)"
+        yield f"  {covered:.0%} of the differences are within two standard errors"
+        if explained is not None:
+            yield f"  the skills explain {explained:.0%} of the variance between gold skills"
 
 
 def _watched(folder: Path, json: bool, work: Callable[[Any], dict[str, Any]]) -> None:
@@ -223,12 +296,14 @@ def _listing(kind: Kind) -> dict[str, str]:
     from dataenv.agents import teachers
     from dataenv.engines import engines
     from dataenv.envs import ENVS
+    from dataenv.skills import discoveries
     from dataenv.students import students
     from dataenv.tasks import tasks
 
     if kind is Kind.envs:
         return {name: f"{summary} ({id})" for name, (id, _, summary) in ENVS.items()}
-    registry = {Kind.tasks: tasks, Kind.students: students, Kind.teachers: teachers, Kind.engines: engines}[kind]
+    registries = (tasks, students, teachers, engines, discoveries)
+    registry = next(registry for registry in registries if registry.plural == kind)
     return {id: entry.summary for id, entry in registry.entries().items()}
 
 

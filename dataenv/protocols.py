@@ -58,6 +58,31 @@ class ProceduralTask(Task, Protocol):
 
 
 @runtime_checkable
+class Discovery(Protocol):
+    """A way to find out which skills a task's problems need. Fitted once, it is a fixed map of problems to skills."""
+
+    name: str
+    """Its id in `dataenv.skills.discoveries`, with its argument ("cluster:12")."""
+    skills: tuple[str, ...]
+    """Every skill found, in a fixed order; empty before fitting."""
+
+    def fit(self, problems: Sequence[Problem]) -> None:
+        """Find the skills of `problems`, all of the feedback split. Their order and repetitions do not matter."""
+
+    def skills_of(self, problems: Sequence[Problem]) -> list[str]:
+        """The skill of each problem, of whatever split: equal prompts, equal skills, whatever stands beside them.
+
+        Every problem gets exactly one; where none of `skills` can be, it is "other".
+        """
+
+    def state(self) -> Any:
+        """What `fit` found, as JSON-serialisable data, so that a run can freeze it."""
+
+    def restore(self, state: Any) -> None:
+        """Put back what `state` gave, in place of fitting."""
+
+
+@runtime_checkable
 class Student(Protocol):
     """A model that can be taught, examined, put back, saved and loaded. Weights load on first use, not before."""
 

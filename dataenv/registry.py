@@ -36,6 +36,7 @@ class Registry:
 
     def __init__(self, kind: str, entries: Mapping[str, tuple[str, str]]) -> None:
         self.kind = kind
+        self.plural = f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
         self._entries = {id: Entry(*entry) for id, entry in entries.items()}
         self._plugins_read = False
 
@@ -49,7 +50,7 @@ class Registry:
         """Every id, plug-ins included, in order."""
         if not self._plugins_read:
             self._plugins_read = True
-            for point in entry_points(group=f"dataenv.{self.kind}s"):
+            for point in entry_points(group=f"dataenv.{self.plural}"):
                 self._entries.setdefault(point.name, Entry(point.value, f"from {point.module}"))
         return dict(sorted(self._entries.items()))
 
@@ -60,7 +61,7 @@ class Registry:
         if id not in entries:
             near = difflib.get_close_matches(id, entries, n=3, cutoff=0.4)
             hint = f"did you mean {' or '.join(repr(name) for name in near)}? " if near else ""
-            raise UnknownId(f"No {self.kind} is called '{id}'; {hint}'dataenv list {self.kind}s' shows all of them.")
+            raise UnknownId(f"No {self.kind} is called '{id}'; {hint}'dataenv list {self.plural}' shows all of them.")
         factory = entries[id].load()
         try:
             return factory(argument, **options) if colon else factory(**options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from dataenv.agents.teacher import BaseTeacher, rows_to_plan
 from dataenv.errors import InvalidData
-from dataenv.examine import Change
 from dataenv.records import Feedback, Plan
 from dataenv.spaces import allocate
+
+Changes = Sequence[tuple[str, int]]
+"""(skill, 1 gained or 0 or -1 lost) for each feedback problem."""
 
 
 class OracleGreedy(BaseTeacher):
@@ -49,27 +51,26 @@ class OracleGreedy(BaseTeacher):
                 alone = [part * row for row in np.eye(k, dtype=np.int64)]
                 candidates = [*(rows + one for one in alone), rows + allocate(np.ones(k), part)]
                 changes = [self._try(here, rows_to_plan(candidate, feedback)) for candidate in candidates]
-                scores = [_mean_over_skills(change, 0) for change in changes]
+                scores = [_mean_over_skills(change[0::2]) for change in changes]
                 best = int(np.argmax(scores)) if max(scores) > 0 else k
-                rows, self.expected = candidates[best], _mean_over_skills(changes[best], 1)
+                rows, self.expected = candidates[best], _mean_over_skills(changes[best][1::2])
         finally:
             self._env.restore_state(here)
         return rows_to_plan(rows, feedback)
 
-    def _try(self, here: Any, plan: Plan) -> Change:
+    def _try(self, here: Any, plan: Plan) -> Changes:
         self._env.restore_state(here)
         self._env.step(self._env.action(plan))
-        change: Change = self._env.change
-        return change
+        changes: Changes = self._env.change.by_problem
+        return changes
 
     def state(self) -> dict[str, Any]:
         return {name: value for name, value in super().state().items() if name != "_env"}
 
 
-def _mean_over_skills(change: Change, half: int) -> float:
-    """Mean over skills of the change on every second problem, the even or the odd ones."""
+def _mean_over_skills(changes: Changes) -> float:
     by_skill: dict[str, list[int]] = {}
-    for skill, moved in change.by_problem[half::2]:
+    for skill, moved in changes:
         by_skill.setdefault(skill, []).append(moved)
     means: NDArray[np.float64] = np.array([np.mean(moved) for moved in by_skill.values()])
     return float(means.mean()) if means.size else 0.0

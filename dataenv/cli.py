@@ -68,6 +68,9 @@ def run(
     task: Annotated[
         str, typer.Option(help="Task id, 'id:argument' for e.g. gsm8k:FOLDER or jsonl:FILE.")
     ] = _DEFAULT.task,
+    skills: Annotated[
+        str, typer.Option(help="'gold', the task's own; or discovered: 'cluster', 'file:PATH'.")
+    ] = _DEFAULT.skills,
     student: Annotated[str, typer.Option(help="Student id, Hub id, or folder.")] = _DEFAULT.student,
     teacher: Annotated[str, typer.Option(help="Teacher id; 'dataenv list teachers'.")] = _DEFAULT.teacher,
     engine: Annotated[str | None, typer.Option(help="Engine id; the task's own when left out.")] = None,
@@ -85,6 +88,10 @@ def run(
     ] = _DEFAULT.replay,
     feedback: Annotated[int, typer.Option(min=0, help="Feedback problems per skill; 0 for all.")] = _DEFAULT.feedback
     or 0,
+    error: Annotated[
+        float | None, typer.Option(help="Ask fewer feedback problems where the standard error is below this.")
+    ] = None,
+    redraw: Annotated[bool, typer.Option("--redraw", help="Other feedback problems in each step.")] = False,
     exam: Annotated[int, typer.Option(min=0, help="Exam problems per skill; 0 for all.")] = _DEFAULT.exam or 0,
     select: Annotated[
         Select, typer.Option(help="Student the exam judges: the last, or the best on the selection split.")
@@ -101,6 +108,7 @@ def run(
         config = RunConfig(
             env=env,
             task=task,
+            skills=skills,
             student=student,
             teacher=teacher,
             engine=engine,
@@ -111,6 +119,8 @@ def run(
             regime=regime.value,
             replay=replay,
             feedback=feedback or None,
+            error=error,
+            redraw=redraw,
             exam=exam or None,
             select=select.value,
             target=target,
@@ -282,8 +292,10 @@ def _options(settings: list[str]) -> dict[Any, dict[str, Any]]:
     for setting in settings:
         name, equals, text = setting.partition("=")
         part, dot, option = name.partition(".")
-        if not equals or not dot or part not in ("task", "student", "engine", "teacher"):
-            raise InvalidData(f"--set {setting}: write part.option=value, with part task, student, engine or teacher.")
+        if not equals or not dot or part not in ("env", "task", "student", "engine", "teacher"):
+            raise InvalidData(
+                f"--set {setting}: write part.option=value, with part env, task, student, engine or teacher."
+            )
         try:
             value = orjson.loads(text)
         except ValueError:

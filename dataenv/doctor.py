@@ -11,7 +11,7 @@ from pathlib import Path
 
 EXTRAS = {
     "students": ("torch", "transformers", "safetensors", "gguf"),
-    "tasks": ("reasoning_gym", "datasets"),
+    "tasks": ("reasoning_gym", "datasets", "sklearn"),
     "chat": ("openai", "jsonschema"),
     "vllm": ("vllm",),
     "benchmarks": ("matplotlib", "scipy"),

@@ -58,6 +58,32 @@ class ProceduralTask(Task, Protocol):
 
 
 @runtime_checkable
+class SubdividedTask(ProceduralTask, Protocol):
+    """A procedural task that names subskills, and can write problems of one of them."""
+
+    def subskills(self, skill: str) -> tuple[str, ...]:
+        """Names of the skill's subskills, distinct, in a fixed order; empty where it has none."""
+
+    def write(
+        self, skill: str, n: int, difficulty: float | None, rng: np.random.Generator, subskill: str | None = None
+    ) -> list[Problem]:
+        """As `ProceduralTask.write`; with `subskill` only problems of that one, which carry its name."""
+
+
+@runtime_checkable
+class Organiser(Protocol):
+    """Says what the subskills of a skill are. Neither needs the student; an organiser may be a language model."""
+
+    name: str
+
+    def propose(self, skill: str, known: Sequence[str], n: int, rng: np.random.Generator) -> list[str]:
+        """Up to `n` names of new subskills, none of them in `known`; fewer when there are no more."""
+
+    def request(self, skill: str, subskill: str, rows: int) -> Request:
+        """What an engine is asked for `rows` rows of a proposed subskill; the request names skill and subskill."""
+
+
+@runtime_checkable
 class Discovery(Protocol):
     """A way to find out which skills a task's problems need. Fitted once, it is a fixed map of problems to skills."""
 
@@ -142,7 +168,10 @@ class Engine(Protocol):
         self, requests: Sequence[Request], rng: np.random.Generator, taught: AbstractSet[str] = frozenset()
     ) -> list[list[Example]]:
         """Fresh rows for each request, in the order of the requests: at most `request.rows` each, fewer when it has
-        no more. `taught` holds the prompt keys of rows taught so far, which the gate will not let pass again."""
+        no more. `taught` holds the prompt keys of rows taught so far, which the gate will not let pass again.
+
+        A request whose skill is "unmatched" asks for what its text says; an engine that does not read writes nothing.
+        """
 
 
 @runtime_checkable

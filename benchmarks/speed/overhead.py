@@ -59,8 +59,8 @@ def measure(rows: int, feedback: int, steps: int = 40) -> dict[str, Any]:
     build = RunConfig.build_env
     marks: list[tuple[float, float, float]] = []
 
-    def metered(self: RunConfig) -> Any:
-        env = build(self)
+    def metered(self: RunConfig, *frozen: Any) -> Any:
+        env = build(self, *frozen)
         parts.wrap(env.student, "teach", "answer", "save", "clone_state", "restore_state", "_load")
         student = type(env.student)
         version = inspect.getattr_static(student, "version").fget
@@ -76,7 +76,7 @@ def measure(rows: int, feedback: int, steps: int = 40) -> dict[str, Any]:
                 marks.append((time.perf_counter(), parts.seconds, disk.seconds))
 
     with tempfile.TemporaryDirectory() as folder:
-        RunConfig.build_env = metered  # type: ignore[method-assign]
+        RunConfig.build_env = metered  # type: ignore[method-assign, assignment]
         saved = {name: getattr(RunFolder, name) for name in ("append", "write")}
         try:
             for name, method in saved.items():

@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium import spaces
 
 from dataenv.engines.matching import UNMATCHED, Matcher
-from dataenv.envs.teaching import TeachingEnv, _whole
+from dataenv.envs.teaching import TeachingEnv, whole
 from dataenv.errors import InvalidAction
 from dataenv.records import Attempt, Example, Feedback, Plan, Problem, Prompt, Request
 from dataenv.seeding import stream
@@ -46,7 +46,7 @@ class OpenEndedEnv(TeachingEnv[Observation, Action]):
 
     def __init__(self, *args: Any, shown: int = 8, text_bytes: int = 4096, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.shown, self.text_bytes = _whole("shown", shown), _whole("text_bytes", text_bytes)
+        self.shown, self.text_bytes = whole("shown", shown), whole("text_bytes", text_bytes)
         self.matcher = Matcher(self.task)
         text = Prose(self.text_bytes)
         self.observation_space = spaces.Dict(

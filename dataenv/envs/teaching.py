@@ -6,7 +6,7 @@ An environment adds what an action means (`plan`, and `action` the other way) an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
@@ -19,9 +19,10 @@ from dataenv.engines.gate import Filter, Gate
 from dataenv.errors import EpisodeOver, InvalidAction, InvalidData
 from dataenv.examine import Change, Examination, examine, examine_untaught, paired, rounds
 from dataenv.progress import Clock
-from dataenv.protocols import Engine, Student, Task
+from dataenv.protocols import Discovery, Engine, Student, Task
 from dataenv.records import Budget, Example, Feedback, Plan, Problem, TeachReport, count_by_skill
 from dataenv.seeding import child_seed, stream
+from dataenv.skills.discovered import discovered
 from dataenv.spaces import allocate
 from dataenv.students import make_student
 from dataenv.tasks import tasks
@@ -75,6 +76,8 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
     Args:
         task, student, engine: an id ("drills", "smollm2-135m", ...), or an object that follows the protocol in
             `dataenv.protocols`. `engine` None is the task's own default.
+        skills: None or "gold" for the task's own, or how to discover them: an id of `dataenv.skills.discoveries`
+            ("cluster", "file:PATH") or a `Discovery`. It is fitted on feedback problems here, once, for all episodes.
         steps: plans in an episode; after them `truncated`.
         rows: most rows a plan may ask for.
         max_rows: most rows in an episode, None for steps x rows; when they are used up, `terminated`. A plan that
@@ -108,6 +111,7 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         student: str | Student = "micro",
         engine: str | Engine | None = None,
         *,
+        skills: str | Discovery | None = None,
         steps: int = 10,
         rows: int = 512,
         max_rows: int | None = None,
@@ -120,9 +124,9 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         filters: Sequence[Filter] = (),
         render_mode: None = None,
     ) -> None:
-        self.steps, self.rows = _whole("steps", steps), _whole("rows", rows)
-        self.max_rows = self.steps * self.rows if max_rows is None else _whole("max_rows", max_rows)
-        self.feedback = None if feedback is None else _whole("feedback", feedback)
+        self.steps, self.rows = whole("steps", steps), whole("rows", rows)
+        self.max_rows = self.steps * self.rows if max_rows is None else whole("max_rows", max_rows)
+        self.feedback = None if feedback is None else whole("feedback", feedback)
         if regime not in ("continue", "retrain"):
             raise InvalidData(f"regime must be 'continue' or 'retrain'; it is '{regime}'.")
         if not 0 <= replay <= 100:
@@ -131,7 +135,7 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
             raise InvalidData(f"error must be a standard error in (0, 1) or None; it is {error}.")
         if target is not None and not 0 <= target <= 1:
             raise InvalidData(f"target must be an accuracy in [0, 1] or None; it is {target}.")
-        self.task: Task = tasks.make(task) if isinstance(task, str) else task
+        self.task: Task = discovered(tasks.make(task) if isinstance(task, str) else task, skills)
         self.student: Student = make_student(student) if isinstance(student, str) else student
         engine = self.task.default_engine if engine is None else engine
         self.engine: Engine = engines.make(engine, task=self.task) if isinstance(engine, str) else engine
@@ -179,8 +183,8 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         """The present structure changed by `action`, before rows are made."""
         return None
 
-    def probe(self, structure: Any, taught: bool) -> Any:
-        """`structure` with what it says of the present student; `taught` is False if the student is as it was."""
+    def probe(self, structure: Any, taught: Sequence[Example]) -> Any:
+        """`structure` with what it says of the present student; no rows were `taught` if the student is as it was."""
         return structure
 
     # -- the loop -----------------------------------------------------------------------------------------------------
@@ -222,7 +226,7 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
                 taught=before.taught + tuple(new.examples),
                 examination=examination,
                 history=(*before.history, Past(len(new.examples), change.gain, change.error)),
-                structure=self.probe(structure, taught=bool(new.examples)),
+                structure=self.probe(structure, taught=new.examples),
             )
             self._counts = counts + Counter(count_by_skill(new.examples))
             terminated, truncated = self._ending()
@@ -385,7 +389,7 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         return self.observe(feedback), {"feedback": feedback, "baseline": baseline, "student": self.student.version}
 
 
-def _whole(name: str, value: Any) -> int:
+def whole(name: str, value: Any) -> int:
     """`value` as a number of at least 1; raises InvalidData, naming the setting, when it is none."""
     try:
         number = int(value)

@@ -12,18 +12,24 @@ from dataenv.records import Record
 
 if TYPE_CHECKING:
     from dataenv.envs.teaching import TeachingEnv
-    from dataenv.protocols import Teacher
+    from dataenv.protocols import Discovery, Teacher
+
+
+Part = Literal["env", "task", "student", "engine", "teacher"]
 
 
 class RunConfig(Record):
     """One episode of one teacher, with its exam. The defaults are `dataenv run`'s.
 
-    `feedback` and `exam` count problems per skill (None: all there are). `select` says which student the exam judges:
-    "last", or "best" by accuracy on the selection split. `options` holds keyword arguments for the parts, by kind.
+    `skills` is "gold" (the task's own) or a way to discover them, see `dataenv.skills`. `feedback` and `exam` count
+    problems per skill (None: all there are); `error` and `redraw` are explained in `TeachingEnv`. `select` says which
+    student the exam judges: "last", or "best" by accuracy on the selection split. `options` holds keyword arguments
+    for the parts, by kind.
     """
 
     env: str = "skill-list"
     task: str = "arithmetic"
+    skills: str = "gold"
     student: str = "smollm2-135m"
     teacher: str = "error-proportional"
     engine: str | None = None
@@ -39,18 +45,22 @@ class RunConfig(Record):
     redraw: bool = False
     select: Literal["last", "best"] = "last"
     target: float | None = Field(default=None, gt=0, le=1)
-    options: dict[Literal["env", "task", "student", "engine", "teacher"], dict[str, JsonValue]] = Field(default_factory=dict)
+    options: dict[Part, dict[str, JsonValue]] = Field(default_factory=dict)
 
-    def build_env(self) -> TeachingEnv[Any, Any]:
-        """The environment. Raises UnknownId or InvalidData; opens no weights."""
+    def build_env(self, discovery: Discovery | None = None) -> TeachingEnv[Any, Any]:
+        """The environment. Raises UnknownId or InvalidData; opens no weights.
+
+        `discovery` stands in for `skills` with what was found when the run began.
+        """
         import gymnasium as gym
 
         from dataenv.engines import engines
         from dataenv.envs import env_id
+        from dataenv.skills.discovered import discovered
         from dataenv.students import make_student
         from dataenv.tasks import tasks
 
-        task = self._make("task", tasks.make, self.task)
+        task = discovered(self._make("task", tasks.make, self.task), discovery or self.skills)
         engine = self._make("engine", engines.make, self.engine or task.default_engine, task=task)
         student = self._make("student", make_student, self.student)
         env: TeachingEnv[Any, Any] = self._make(
@@ -79,11 +89,11 @@ class RunConfig(Record):
         teacher: Teacher = self._make("teacher", teachers.make, self.teacher)
         return teacher
 
-    def _make(
-        self, kind: Literal["env", "task", "student", "engine", "teacher"], make: Callable[..., Any], id: str, **parts: Any
-    ) -> Any:
+    def _make(self, kind: Part, make: Callable[..., Any], id: str, **parts: Any) -> Any:
         """`make(id)` with the options of its kind, which people write: one of the wrong type is no bug here."""
         options = self.options.get(kind, {})
+        if own := sorted(parts.keys() & options.keys()):
+            raise InvalidData(f"{kind}.{own[0]} is no option to set: the run has a setting of its own for it.")
         try:
             return make(id, **parts, **options)
         except TypeError as error:

@@ -22,12 +22,14 @@ from pydantic import ValidationError
 from dataenv.envs.teaching import Past, Situation, TeachingEnv
 from dataenv.errors import DataEnvError, RunError
 from dataenv.examine import Examination
-from dataenv.protocols import Privileged, Teacher
+from dataenv.protocols import Discovery, Privileged, Teacher
 from dataenv.records import Attempt, Example, Plan, SkillScore, Transition
 from dataenv.runs.config import RunConfig
 from dataenv.runs.exam import sit_exam
 from dataenv.runs.folder import RunFolder
 from dataenv.seeding import child_seed
+from dataenv.skills.discovered import Discovered
+from dataenv.skills.discovery import freeze, thaw
 
 
 class Watcher(Protocol):
@@ -103,7 +105,7 @@ def _carry_out(config: RunConfig, files: RunFolder, watcher: Watcher | None) -> 
         )
     if files.events and files.events[-1]["event"] == "end":
         return result_of(files.events, files.path)
-    env, teacher = config.build_env(), config.build_teacher()
+    env, teacher = config.build_env(_frozen_skills(files)), config.build_teacher()
     if isinstance(teacher, Privileged):
         teacher.attach(env)
     try:
@@ -144,6 +146,7 @@ def _begin(config: RunConfig, files: RunFolder, env: TeachingEnv[Any, Any], teac
             "config": orjson.loads(config.model_dump_json()),
             "skills": list(env.task.skills),
             "privileged": isinstance(teacher, Privileged),
+            **_freeze_skills(files, env),
             "prerequisites": {skill: list(before) for skill, before in env.task.prerequisites.items()},
             "versions": _versions(),
             "machine": {"system": platform.platform(), "python": platform.python_version()},
@@ -239,6 +242,24 @@ def _keep(
     if rows is not None:
         kept["rows.jsonl"] = files.write_lines(folder / "rows.jsonl", rows)
     return kept
+
+
+def _freeze_skills(files: RunFolder, env: TeachingEnv[Any, Any]) -> dict[str, str]:
+    """Write down the skills that were discovered, so that the run goes on with these very ones; returns their hash."""
+    if not isinstance(env.task, Discovered):
+        return {}
+    return {"skills.json": files.write(files.path / "skills.json", orjson.dumps(freeze(env.task.discovery)))}
+
+
+def _frozen_skills(files: RunFolder) -> Discovery | None:
+    """What `_freeze_skills` wrote, where the run has begun."""
+    hash = files.events[0].get("skills.json") if files.events else None
+    if hash is None:
+        return None
+    content = files.read(files.path / "skills.json", hash)
+    if content is None:
+        raise RunError(f"{files.path}/skills.json is not as it was written; put it back, or start anew with --out.")
+    return thaw(orjson.loads(content))
 
 
 # -- going on ---------------------------------------------------------------------------------------------------------

@@ -24,5 +24,9 @@ teachers = Registry(
             "dataenv.agents.proportional:ErrorProportional",
             "rows in proportion to each skill's errors",
         ),
+        "tree-alternating": ("dataenv.agents.tree:Alternating", "skill-tree: explore and exploit in turn"),
+        "tree-fill-balanced": ("dataenv.agents.tree:FillBalanced", "skill-tree: grow, then the same rows to each leaf"),
+        "tree-random": ("dataenv.agents.tree:RandomTree", "skill-tree: control, random moves"),
+        "tree-threshold": ("dataenv.agents.tree:Threshold", "skill-tree: exploit what gained, else explore"),
     },
 )

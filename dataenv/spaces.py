@@ -11,6 +11,11 @@ from gymnasium.spaces import Space
 from numpy.typing import NDArray
 
 
+MOVES = ("wait", "explore", "exploit")
+WAIT, EXPLORE, EXPLOIT = range(len(MOVES))
+"""What SkillTree can do with a skill, as numbers in an action; see `envs.tree_moves`."""
+
+
 class Shares(Space[NDArray[np.int64]]):
     """How a budget is dealt: `size` whole numbers, none negative, that add up to at most `budget`.
 

@@ -51,7 +51,7 @@ def fill(
             good = _sift(examples[: plan.requests[i].rows - len(rows[i])], gate, seen, filled.dropped)
             for example in good:  # fresh from the engine and seen by nobody yet, so it may still be completed
                 example.provenance.update(engine=engine.name, step=step, request=i)
-            rows[i] += good
+            rows[i] += [_labelled(example, plan.requests[i].subskill) for example in good]
         if not any(written):
             break  # the engine has nothing left
     for request, made in zip(plan.requests, rows, strict=True):
@@ -59,6 +59,11 @@ def fill(
         if len(made) < request.rows:
             filled.shortfall[request.skill] += request.rows - len(made)
     return filled
+
+
+def _labelled(example: Example, subskill: str | None) -> Example:
+    """The row under the subskill it was asked for, which an engine need not know."""
+    return example if subskill in (None, example.subskill) else example.model_copy(update={"subskill": subskill})
 
 
 class _Seen(set[str]):

@@ -9,8 +9,8 @@ import numpy as np
 
 from dataenv.engines.matching import UNMATCHED
 from dataenv.errors import InvalidData
-from dataenv.protocols import ProceduralTask, Task
-from dataenv.records import Example, Request
+from dataenv.protocols import ProceduralTask, SubdividedTask, Task
+from dataenv.records import Example, Problem, Request
 
 
 class Procedural:
@@ -27,8 +27,11 @@ class Procedural:
         self, requests: Sequence[Request], rng: np.random.Generator, taught: AbstractSet[str] = frozenset()
     ) -> list[list[Example]]:
         return [
-            [Example.from_problem(problem) for problem in self.task.write(r.skill, r.rows, r.difficulty, rng)]
-            if r.skill != UNMATCHED
-            else []
+            [Example.from_problem(problem) for problem in self._problems(r, rng)] if r.skill != UNMATCHED else []
             for r in requests
         ]
+
+    def _problems(self, r: Request, rng: np.random.Generator) -> list[Problem]:
+        if isinstance(self.task, SubdividedTask) and r.subskill in self.task.subskills(r.skill):
+            return self.task.write(r.skill, r.rows, r.difficulty, rng, subskill=r.subskill)
+        return self.task.write(r.skill, r.rows, r.difficulty, rng)

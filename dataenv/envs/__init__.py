@@ -19,15 +19,21 @@ ENVS = {
         "dataenv.envs.skill_list:SkillListEnv",
         "scores per skill in, rows per skill out",
     ),
+    "skill-tree": (
+        "dataenv/SkillTree-v0",
+        "dataenv.envs.skill_tree:SkillTreeEnv",
+        "a tree of subskills per skill in; wait, explore or exploit out",
+    ),
 }
 """Short name -> (Gymnasium id, entry point, one line)."""
 
 
 def register_all() -> None:
     """Make the environments known to Gymnasium; `import dataenv` calls it."""
-    for id, entry_point, _ in ENVS.values():
+    for name, (id, entry_point, _) in ENVS.items():
         if id not in gym.registry:
-            gym.register(id, entry_point=entry_point)
+            vector = f"dataenv.envs.vector:{name.replace('-', '_')}"
+            gym.register(id, entry_point=entry_point, vector_entry_point=vector)
 
 
 def env_id(name: str) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from dataenv.envs.scores import score_arrays, score_spaces
 from dataenv.envs.teaching import TeachingEnv
 from dataenv.errors import InvalidAction
 from dataenv.records import Feedback, Plan, Request
@@ -37,29 +38,14 @@ class SkillListEnv(TeachingEnv[Observation, Action]):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        k, most = len(self.task.skills), np.iinfo(np.int64).max if self.feedback is None else self.feedback
-        self.observation_space = spaces.Dict(  # type: ignore[assignment]
-            {
-                "accuracy": spaces.Box(0.0, 1.0, (k,), np.float64),
-                "error": spaces.Box(0.0, 1.0, (k,), np.float64),
-                "examined": spaces.Box(0, most, (k,), np.int64),
-                "taught": spaces.Box(0, self.max_rows, (k,), np.int64),
-                "budget": spaces.Box(np.zeros(2, np.int64), np.array([self.max_rows, self.steps]), dtype=np.int64),
-            }
-        )
+        self.observation_space = spaces.Dict(score_spaces(self))  # type: ignore[arg-type, assignment]
+        k = len(self.task.skills)
         self.action_space = spaces.Dict(  # type: ignore[assignment]
             {"rows": Shares(k, self.rows), "difficulty": spaces.Box(-1.0, 1.0, (k,), np.float64)}
         )
 
     def observe(self, feedback: Feedback) -> Observation:
-        scores = feedback.skills
-        return {
-            "accuracy": np.array([0.5 if score.accuracy is None else score.accuracy for score in scores]),
-            "error": np.array([score.error for score in scores]),
-            "examined": np.array([score.n for score in scores], dtype=np.int64),
-            "taught": np.array([feedback.taught[skill] for skill in self.task.skills], dtype=np.int64),
-            "budget": np.array([feedback.budget.rows_left, feedback.budget.steps_left], dtype=np.int64),
-        }
+        return score_arrays(feedback)
 
     def plan(self, action: Action) -> Plan:
         rows, difficulty = self._checked(action)

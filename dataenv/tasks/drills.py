@@ -130,16 +130,64 @@ _W = r"([a-j]{1,24})"
 _NS = r"(\d{1,6}(?: \d{1,6}){1,8})"
 
 
+Region = Callable[..., bool]
+"""Whether a prompt, given as the groups of its skill's form, is in a subskill."""
+
+
+def _by_size(unit: str, *tops: int) -> dict[str, Region]:
+    """A region up to each of `tops` digits or letters, counted over all groups, from above the one before."""
+    regions: dict[str, Region] = {}
+    for low, top in zip((0, *(top + 1 for top in tops)), tops, strict=False):
+        name = f"{top} {unit}" if low == top else f"{low} to {top} {unit}" if low else f"up to {top} {unit}"
+        regions[name] = lambda *groups, low=low, top=top: low <= sum(map(str.isalnum, "".join(groups))) <= top
+    return regions
+
+
+def _and(first: dict[str, Region], second: dict[str, Region]) -> dict[str, Region]:
+    """The regions where one of `first` and one of `second` overlap."""
+    return {
+        f"{a}, {b}": lambda *groups, f=f, g=g: f(*groups) and g(*groups)
+        for a, f in first.items()
+        for b, g in second.items()
+    }
+
+
+def _carries(a: str, b: str) -> bool:
+    """Whether some column of a sum reaches ten."""
+    return any(int(x) + int(y) > 9 for x, y in zip(reversed(a), reversed(b), strict=False))
+
+
+def _borrows(a: str, b: str) -> bool:
+    """Whether some column of a difference falls below zero."""
+    return any(int(x) < int(y) for x, y in zip(reversed(a), reversed(b), strict=False))
+
+
+def _repeats(word: str) -> bool:
+    return len(set(word)) < len(word)
+
+
 class Skill:
-    """One drill: how to write a prompt, the form of its prompts, how to solve one, and what it builds on."""
+    """One drill: how to write a prompt, the form of its prompts, how to solve one, what it builds on, and regions of
+    its prompts that are its subskills."""
 
     def __init__(
-        self, write: Callable[[Uniform, float], str], form: str, solve: Callable[..., str | None], *builds_on: str
+        self,
+        write: Callable[[Uniform, float], str],
+        form: str,
+        solve: Callable[..., str | None],
+        *builds_on: str,
+        subskills: dict[str, Region],
     ) -> None:
         self.write = write
         self.form = re.compile(form + "=", re.ASCII)
         self._solve = solve
         self.builds_on = builds_on
+        self.subskills = subskills
+
+    def within(self, subskill: str, prompt: str) -> bool:
+        """Whether a prompt is of this skill and subskill."""
+        match = self.form.fullmatch(prompt)
+        return match is not None and self.subskills[subskill](*match.groups())
 
     def solve(self, prompt: str) -> str | None:
         """The answer, or None when the prompt is not of this skill."""
@@ -147,30 +195,114 @@ class Skill:
         return None if match is None else self._solve(*match.groups())
 
 
+_CARRY: dict[str, Region] = {"no carry": lambda a, b: not _carries(a, b), "carry": _carries}
+_BORROW: dict[str, Region] = {"no borrow": lambda a, b: not _borrows(a, b), "borrow": _borrows}
+_REPEATS: dict[str, Region] = {"all different": lambda word: not _repeats(word), "some twice": _repeats}
+
 SKILLS: dict[str, Skill] = {
-    "addition": Skill(_addition, rf"{_N}\+{_N}", lambda a, b: str(int(a) + int(b))),
-    "subtraction": Skill(_subtraction, f"{_N}-{_N}", lambda a, b: str(int(a) - int(b))),
-    "multiplication": Skill(_multiplication, rf"{_N}\*{_N}", lambda a, b: str(int(a) * int(b)), "addition"),
+    "addition": Skill(
+        _addition,
+        rf"{_N}\+{_N}",
+        lambda a, b: str(int(a) + int(b)),
+        subskills=_and(_by_size("digits", 3, 4, 6), _CARRY),
+    ),
+    "subtraction": Skill(
+        _subtraction,
+        f"{_N}-{_N}",
+        lambda a, b: str(int(a) - int(b)),
+        subskills=_and(_by_size("digits", 3, 4, 7), _BORROW),
+    ),
+    "multiplication": Skill(
+        _multiplication,
+        rf"{_N}\*{_N}",
+        lambda a, b: str(int(a) * int(b)),
+        "addition",
+        subskills={"by one digit": lambda a, b: len(b) == 1, "by two digits": lambda a, b: len(b) == 2},
+    ),
     "modulo": Skill(
-        _modulo, f"{_N}%{_N}", lambda a, b: str(int(a) % int(b)) if int(b) else None, "subtraction", "multiplication"
+        _modulo,
+        f"{_N}%{_N}",
+        lambda a, b: str(int(a) % int(b)) if int(b) else None,
+        "subtraction",
+        "multiplication",
+        subskills={
+            "by 2 to 5": lambda a, b: 2 <= int(b) <= 5,
+            "by 6 to 9": lambda a, b: 6 <= int(b) <= 9,
+            "by 10 to 12": lambda a, b: 10 <= int(b) <= 12,
+        },
     ),
     "comparison": Skill(
-        _comparison, f"cmp {_N} {_N}", lambda a, b: ">" if int(a) > int(b) else "<" if int(a) < int(b) else "="
+        _comparison,
+        f"cmp {_N} {_N}",
+        lambda a, b: ">" if int(a) > int(b) else "<" if int(a) < int(b) else "=",
+        subskills={
+            "equal": lambda a, b: int(a) == int(b),
+            "close": lambda a, b: 0 < abs(int(a) - int(b)) < 10,
+            "apart, same length": lambda a, b: len(a) == len(b) and abs(int(a) - int(b)) >= 10,
+            "apart, other length": lambda a, b: len(a) != len(b) and abs(int(a) - int(b)) >= 10,
+        },
     ),
-    "maximum": Skill(_maximum, f"max {_NS}", lambda terms: str(max(_ints(terms))), "comparison"),
-    "copying": Skill(_copying, f"copy {_W}", lambda word: word),
-    "reversal": Skill(_reversal, f"rev {_W}", lambda word: word[::-1], "copying"),
-    "sorting": Skill(_sorting, f"sort {_W}", lambda word: "".join(sorted(word)), "copying"),
+    "maximum": Skill(
+        _maximum,
+        f"max {_NS}",
+        lambda terms: str(max(_ints(terms))),
+        "comparison",
+        subskills={f"{n} numbers": lambda terms, n=n: len(terms.split()) == n for n in (2, 3, 4)},
+    ),
+    "copying": Skill(_copying, f"copy {_W}", lambda word: word, subskills=_by_size("letters", 3, 4, 5, 6, 8)),
+    "reversal": Skill(
+        _reversal, f"rev {_W}", lambda word: word[::-1], "copying", subskills=_by_size("letters", 3, 4, 5, 6, 8)
+    ),
+    "sorting": Skill(
+        _sorting,
+        f"sort {_W}",
+        lambda word: "".join(sorted(word)),
+        "copying",
+        subskills=_and(_by_size("letters", 4, 6), _REPEATS),
+    ),
     "descending": Skill(
-        _descending, f"desc {_W}", lambda word: "".join(sorted(word, reverse=True)), "sorting", "reversal"
+        _descending,
+        f"desc {_W}",
+        lambda word: "".join(sorted(word, reverse=True)),
+        "sorting",
+        "reversal",
+        subskills=_and(_by_size("letters", 4, 6), _REPEATS),
     ),
-    "shifting": Skill(_shifting, f"shift {_W}", lambda word: word.translate(_SHIFT), "copying"),
-    "counting": Skill(_counting, f"count ([a-j]) {_W}", lambda letter, word: str(word.count(letter))),
+    "shifting": Skill(
+        _shifting,
+        f"shift {_W}",
+        lambda word: word.translate(_SHIFT),
+        "copying",
+        subskills=_by_size("letters", 3, 4, 5, 7),
+    ),
+    "counting": Skill(
+        _counting,
+        f"count ([a-j]) {_W}",
+        lambda letter, word: str(word.count(letter)),
+        subskills={
+            "up to one": lambda letter, word: word.count(letter) <= 1,
+            "two or three": lambda letter, word: 2 <= word.count(letter) <= 3,
+            "four and more": lambda letter, word: word.count(letter) >= 4,
+        },
+    ),
     "sequence": Skill(
-        _sequence, f"next {_N} {_N} {_N}", lambda *terms: _next_term([int(t) for t in terms]), "addition", "subtraction"
+        _sequence,
+        f"next {_N} {_N} {_N}",
+        lambda *terms: _next_term([int(t) for t in terms]),
+        "addition",
+        "subtraction",
+        subskills=_and(
+            {"from below 100": lambda a, b, c: int(a) < 100, "from 100 on": lambda a, b, c: int(a) >= 100},
+            {"steps below 10": lambda a, b, c: int(b) - int(a) < 10, "from 10 on": lambda a, b, c: int(b) - int(a) > 9},
+        ),
     ),
     "chain": Skill(
-        _chain, rf"{_N}\+{_N}-{_N}", lambda a, b, c: str(int(a) + int(b) - int(c)), "addition", "subtraction"
+        _chain,
+        rf"{_N}\+{_N}-{_N}",
+        lambda a, b, c: str(int(a) + int(b) - int(c)),
+        "addition",
+        "subtraction",
+        subskills=_by_size("digits", 3, 4, 5, 7),
     ),
 }
 """Every drill. `descending` chains sorting and reversal, `chain` addition and subtraction."""
@@ -210,16 +342,26 @@ class Drills:
             found += self._draw(skill, split, per_skill, None, child_seed(seed, "drills", skill, split))
         return found
 
-    def write(self, skill: str, n: int, difficulty: float | None, rng: np.random.Generator) -> list[Problem]:
+    def subskills(self, skill: str) -> tuple[str, ...]:
+        """Regions of the skill's prompts: sizes of its operands, and what makes them hard."""
+        self._known(skill, self.skills)
+        return tuple(SKILLS[skill].subskills)
+
+    def write(
+        self, skill: str, n: int, difficulty: float | None, rng: np.random.Generator, subskill: str | None = None
+    ) -> list[Problem]:
         """`n` solved problems of the pool at one difficulty in [0, 1], or at the natural mix when it is None.
 
-        Easy problems are few (some hundreds at difficulty 0 for the arithmetic skills): then fewer come back.
-        Raises UnknownId for a skill outside this task, InvalidData for a difficulty outside [0, 1].
+        Easy problems are few (some hundreds at difficulty 0 for the arithmetic skills), and a subskill may have none
+        at a difficulty: then fewer come back.
+        Raises UnknownId for a skill or subskill outside this task, InvalidData for a difficulty outside [0, 1].
         """
         self._known(skill, self.skills)
+        if subskill is not None and subskill not in SKILLS[skill].subskills:
+            raise UnknownId(f"'{skill}' has no subskill '{subskill}'; it has: {'; '.join(SKILLS[skill].subskills)}.")
         if difficulty is not None and not 0 <= difficulty <= 1:
             raise InvalidData(f"difficulty is {difficulty}; it must lie in [0, 1], or be None for the natural mix.")
-        return self._draw(skill, "pool", n, difficulty, int(rng.integers(2**63)))
+        return self._draw(skill, "pool", n, difficulty, int(rng.integers(2**63)), subskill)
 
     def verify(self, problem: Problem, response: str) -> Verdict:
         """Right when the response equals the answer, white space around it aside."""
@@ -243,17 +385,20 @@ class Drills:
                 return Problem(prompt=prompt, answer=answer, skill=name)
         return None
 
-    def _draw(self, name: str, split: Split, n: int, difficulty: float | None, seed: int) -> list[Problem]:
+    def _draw(
+        self, name: str, split: Split, n: int, difficulty: float | None, seed: int, subskill: str | None = None
+    ) -> list[Problem]:
         skill = SKILLS[name]
         uniform, write, solve = Random(seed).random, skill.write, skill.solve
 
-        def write_one() -> tuple[str, float]:
+        def write_one() -> tuple[str, float] | None:
             d = uniform() ** 2 if difficulty is None else difficulty
-            return write(uniform, d), d
+            text = write(uniform, d)
+            return (text, d) if subskill is None or skill.within(subskill, text) else None
 
         return [
-            Problem(prompt=Prompt(text=text), answer=answer, skill=name, difficulty=d)
-            for text, d in draw_texts(write_one, split, n)
+            Problem(prompt=Prompt(text=text), answer=answer, skill=name, subskill=subskill, difficulty=d)
+            for text, d in draw_texts(write_one, split, n, patience=200 if subskill is None else 2000)
             if (answer := solve(text)) is not None  # always so: a test solves every prompt that is written
         ]
 

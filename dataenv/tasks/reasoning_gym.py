@@ -270,6 +270,7 @@ class ReasoningGym:
         }
         self._settings = dict(settings or {})
         self._made: dict[str, tuple[Any, bool]] = {}
+        self._raised: dict[str, dict[str, tuple[str, int]]] = {}
 
     def problems(self, split: Split, per_skill: int | None, seed: int) -> list[Problem]:
         """Up to `per_skill` problems of each skill at the natural mix; InvalidData when it is None: there is no end."""
@@ -280,16 +281,28 @@ class ReasoningGym:
             found += self._draw(skill, split, per_skill, None, child_seed(seed, "reasoning-gym", skill, split))
         return found
 
-    def write(self, skill: str, n: int, difficulty: float | None, rng: np.random.Generator) -> list[Problem]:
-        """`n` solved problems of the pool; `difficulty` in [0, 1] climbs the rungs, None is the natural mix.
+    def subskills(self, skill: str) -> tuple[str, ...]:
+        """Attributes of the dataset's curriculum (or its rungs), each raised to one of its levels while all others stay
+        at the lowest; and "base", where all do. Levels that the library refuses are left out."""
+        if skill not in self.skills:
+            raise _unknown(self.name, skill, self.skills)
+        return tuple(self._subskills(skill))
 
-        Raises UnknownId for a skill outside this task, InvalidData for a difficulty outside [0, 1].
+    def write(
+        self, skill: str, n: int, difficulty: float | None, rng: np.random.Generator, subskill: str | None = None
+    ) -> list[Problem]:
+        """`n` solved problems of the pool; `difficulty` in [0, 1] climbs the rungs, None is the natural mix. In a
+        subskill, it climbs all but the raised one, and None leaves them at the lowest.
+
+        Raises UnknownId for a skill or subskill outside this task, InvalidData for a difficulty outside [0, 1].
         """
         if skill not in self.skills:
             raise _unknown(self.name, skill, self.skills)
+        if subskill is not None and subskill not in self._subskills(skill):
+            raise UnknownId(f"'{skill}' has no subskill '{subskill}'; it has: {'; '.join(self._subskills(skill))}.")
         if difficulty is not None and not 0 <= difficulty <= 1:
             raise InvalidData(f"difficulty is {difficulty}; it must lie in [0, 1], or be None for the natural mix.")
-        return self._draw(skill, "pool", n, difficulty, int(rng.integers(2**63)))
+        return self._draw(skill, "pool", n, difficulty, int(rng.integers(2**63)), subskill)
 
     def verify(self, problem: Problem, response: str) -> Verdict:
         """Judge by the rules at the top of this module; `score` is the library's where it is asked, else 0 or 1.
@@ -323,21 +336,27 @@ class ReasoningGym:
         """Always None: the answer is not in the prompt."""
         return None
 
-    def _draw(self, skill: str, split: Split, n: int, difficulty: float | None, seed: int) -> list[Problem]:
+    def _draw(
+        self, skill: str, split: Split, n: int, difficulty: float | None, seed: int, subskill: str | None = None
+    ) -> list[Problem]:
         rng = Random(seed)
-        drawn = draw_texts(lambda: self._write_one(skill, difficulty, rng), split, n)
+        drawn = draw_texts(lambda: self._write_one(skill, difficulty, rng, subskill), split, n)
         return [
-            Problem(prompt=Prompt(text=question), answer=answer, skill=skill, difficulty=d, data=data)
+            Problem(
+                prompt=Prompt(text=question), answer=answer, skill=skill, subskill=subskill, difficulty=d, data=data
+            )
             for question, (answer, d, data) in drawn
         ]
 
     def _write_one(
-        self, skill: str, difficulty: float | None, rng: Random
+        self, skill: str, difficulty: float | None, rng: Random, subskill: str | None
     ) -> tuple[str, tuple[str, float | None, dict[str, JsonValue]]]:
         failure: Exception | None = None
         for attempt in range(50):
             # A curriculum whose settings the library itself refuses (knight_swap's) is as good as none.
-            config, d = self._config(skill, difficulty if attempt < 25 else None, rng)
+            config, d = (
+                self._config(skill, difficulty, rng, subskill) if attempt < 25 else self._config(skill, None, rng)
+            )
             try:
                 # Item i+1 at seed s is item i at seed s+1, so every draw takes item 0 at a seed of its own.
                 item = self._item(skill, config, rng.getrandbits(31))
@@ -350,26 +369,56 @@ class ReasoningGym:
         cause = f"none of its settings worked: {failure}" if failure else "its items state no reference answer"
         raise InvalidData(f"reasoning-gym's '{skill}' cannot be used as a skill: {cause}; leave it out.")
 
-    def _config(self, skill: str, difficulty: float | None, rng: Random) -> tuple[Any, float | None]:
+    def _config(
+        self, skill: str, difficulty: float | None, rng: Random, subskill: str | None = None
+    ) -> tuple[Any, float | None]:
         """A configuration at `difficulty`, and the difficulty to record."""
+        raised = None if subskill is None else self._subskills(skill)[subskill]
+
+        def level(name: str, levels: int) -> int:
+            if raised is not None and raised[0] == name:
+                return raised[1]
+            return _position(difficulty or 0.0, levels, rng)
+
         factory = _factory()
         if skill in self._settings:
             settings = self._settings[skill]
-            if difficulty is None:
+            if difficulty is None and raised is None:
                 difficulty = rng.random()
             chosen = {
-                key: value[_position(difficulty, len(value), rng)] if isinstance(value, Rungs) else value
+                key: value[level(key, len(value))] if isinstance(value, Rungs) else value
                 for key, value in settings.items()
             }
             return factory.DATASETS[skill][1](**chosen, size=1, seed=0), difficulty
-        if difficulty is None or not factory.has_curriculum(skill):
+        if (difficulty is None and raised is None) or not factory.has_curriculum(skill):
             return factory.DATASETS[skill][1](size=1, seed=0), None
         curriculum = factory.create_curriculum(skill)
         for name, attribute in curriculum.attributes.items():
-            # Ranges that must be intervals end one level up already, so their last level brings nothing new.
-            levels = len(attribute.levels) - bool(getattr(attribute, "ensure_interval", False))
-            curriculum.set_attr_level(name, _position(difficulty, max(levels, 1), rng))
+            curriculum.set_attr_level(name, level(name, len(_levels(attribute))))
         return curriculum.generate_configuration({"size": 1, "seed": 0}), difficulty
+
+    def _subskills(self, skill: str) -> dict[str, tuple[str, int]]:
+        """Subskill -> the attribute it raises, and its level."""
+        if skill not in self._raised:
+            factory = _factory()
+            ladders: dict[str, Sequence[Any]] = {}
+            if skill in self._settings:
+                ladders = {key: value for key, value in self._settings[skill].items() if isinstance(value, Rungs)}
+            elif factory.has_curriculum(skill):
+                ladders = {k: _levels(a) for k, a in factory.create_curriculum(skill).attributes.items()}
+            raised = {"base": ("", 0)}
+            self._raised[skill] = raised
+            for name, levels in ladders.items():
+                for i, value in enumerate(levels):
+                    if value in levels[:i] or i == 0:
+                        continue
+                    raised[f"{name} {value}"] = name, i
+                    try:
+                        config, _ = self._config(skill, None, Random(0), f"{name} {value}")
+                        config.validate()
+                    except (AssertionError, ValueError):
+                        del raised[f"{name} {value}"]
+        return self._raised[skill]
 
     def _item(self, skill: str, config: Any, seed: int) -> dict[str, Any]:
         """Item 0 of the dataset at `seed`. Datasets are kept: making one can read a word list, up to 0.35 s."""
@@ -386,6 +435,11 @@ class ReasoningGym:
         dataset.seed = dataset.config.seed = seed
         item: dict[str, Any] = dataset[0]
         return item
+
+
+def _levels(attribute: Any) -> list[Any]:
+    """Values that an attribute climbs. A range that must be an interval ends one level up already: so does its list."""
+    return list(attribute.levels[1:] if getattr(attribute, "ensure_interval", False) else ()) or list(attribute.levels)
 
 
 def _position(difficulty: float, levels: int, rng: Random) -> int:

@@ -30,9 +30,10 @@ def split_of(prompt: Prompt) -> Split:
 
 
 def draw_texts(
-    write_one: Callable[[], tuple[str, T]], split: Split, n: int, *, patience: int = 200
+    write_one: Callable[[], tuple[str, T] | None], split: Split, n: int, *, patience: int = 200
 ) -> list[tuple[str, T]]:
     """`draw` for writers of plain text: `n` distinct (prompt text, anything) pairs whose prompt falls into `split`.
+    None from the writer is a draw that brought nothing.
 
     The split is read off the text, without a Prompt and a Problem for every draw that is thrown away: about a
     microsecond each, which is most of the cost of writing short rows.
@@ -41,6 +42,9 @@ def draw_texts(
     idle = 0
     while len(found) < n and idle < patience:
         drawn = write_one()
+        if drawn is None:
+            idle += 1
+            continue
         # Prompt(text=...).key, as bytes; a test holds the two together.
         key = hashlib.blake2b(orjson.dumps((normalise(drawn[0]), (), ())), digest_size=16).digest()
         if _SPLIT_OF_BUCKET[int.from_bytes(key[:6], "big") % 100] == split and key not in found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dataenv import __version__
-from dataenv.errors import DataEnvError, InvalidData
+from dataenv.errors import DataEnvError, InvalidData, Note
 from dataenv.runs.config import RunConfig
 
 app = typer.Typer(
@@ -73,6 +74,7 @@ def run(
     ] = _DEFAULT.skills,
     student: Annotated[str, typer.Option(help="Student id, Hub id, or folder.")] = _DEFAULT.student,
     teacher: Annotated[str, typer.Option(help="Teacher id; 'dataenv list teachers'.")] = _DEFAULT.teacher,
+    no_state: Annotated[bool, typer.Option("--no-state", help="Hide from the teacher how the student does.")] = False,
     engine: Annotated[str | None, typer.Option(help="Engine id; the task's own when left out.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Plans in the episode.")] = _DEFAULT.steps,
     rows: Annotated[int, typer.Option(min=1, help="Most rows of one plan.")] = _DEFAULT.rows,
@@ -111,6 +113,7 @@ def run(
             skills=skills,
             student=student,
             teacher=teacher,
+            no_state=no_state,
             engine=engine,
             steps=steps,
             rows=rows,
@@ -218,6 +221,15 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.getLogger("transformers").setLevel(logging.ERROR)
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
+        if issubclass(category, Note):
+            ERR.print(f"note: {message}", soft_wrap=True, markup=False, highlight=False)
+        else:
+            usual(message, category, *where, **options)
+
+    warnings.showwarning = show
     try:
         app(standalone_mode=True)
     except DataEnvError as error:

@@ -30,9 +30,17 @@ class TrainingFailed(DataEnvError, RuntimeError):
     """A training broke down. The student is as it was before the call."""
 
 
+class GenerationFailed(DataEnvError, RuntimeError):
+    """A generator broke down while a student answered. The student is unchanged, and the call can be repeated."""
+
+
 class EpisodeOver(DataEnvError, RuntimeError):
     """`step` was called before `reset`, or after the episode had ended."""
 
 
 class RunError(DataEnvError, RuntimeError):
     """A run folder cannot be written, read or resumed. What was finished before stays on disk."""
+
+
+class Note(UserWarning):
+    """Something odd that stops nothing; the command line prints it as one line."""

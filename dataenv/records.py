@@ -49,6 +49,9 @@ class Record(BaseModel):
     def __hash__(self) -> int:
         return hash(self.model_dump_json())
 
+    def __deepcopy__(self, memo: Any = None) -> Self:
+        return self  # frozen; and wrappers and RL libraries copy infos at every step
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         copied = super().model_copy(update=update, deep=deep)
         for name in copied.__dict__.keys() - type(self).model_fields.keys():

@@ -10,7 +10,6 @@ import numpy as np
 from gymnasium.spaces import Space
 from numpy.typing import NDArray
 
-
 MOVES = ("wait", "explore", "exploit")
 WAIT, EXPLORE, EXPLOIT = range(len(MOVES))
 """What SkillTree can do with a skill, as numbers in an action; see `envs.tree_moves`."""

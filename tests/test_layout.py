@@ -36,6 +36,8 @@ MAY_IMPORT = {
 
 HEAVY = {
     "torch",
+    "sklearn",
+    "scipy",
     "transformers",
     "safetensors",
     "gguf",

@@ -137,7 +137,7 @@ class OpenEndedEnv(TeachingEnv[Observation, Action]):
         if request.skill != UNMATCHED and self.matcher.named(words) != {request.skill}:
             words = f"{request.skill}: {words}" if words else request.skill
         if request.difficulty is not None and self.matcher.difficulty(words) != request.difficulty:
-            words += f" at difficulty {request.difficulty!r}"
+            words += f" at difficulty {abs(request.difficulty)!r}"  # -0.0 is a number, too
         exemplar = "" if request.exemplar is None else _text(f"{where}.exemplar", request.exemplar.prompt)
         part = {"instruction": words, "exemplar": plain(exemplar, self.text_bytes), "rows": request.rows}
         read = self._request(part)

@@ -5,6 +5,7 @@ An environment adds what an action means (`plan`, and `action` the other way) an
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -16,7 +17,7 @@ import gymnasium as gym
 from dataenv.engines import engines
 from dataenv.engines.filling import Filled, fill
 from dataenv.engines.gate import Filter, Gate
-from dataenv.errors import EpisodeOver, InvalidAction, InvalidData
+from dataenv.errors import EpisodeOver, InvalidAction, InvalidData, Note
 from dataenv.examine import Change, Examination, examine, examine_untaught, paired, rounds
 from dataenv.progress import Clock
 from dataenv.protocols import Discovery, Engine, Student, Task
@@ -153,6 +154,7 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         self._drawn: list[list[Problem]] = []
         self._shown: list[Problem] = []
         self._prepared = (-1, 0)
+        self._noted = False
         # Both follow from the situation's rows; going through thousands of rows at each step would be dear.
         self._keys: set[str] = set()
         self._counts: Counter[str] = Counter()
@@ -298,9 +300,31 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
             self.problems = self._drawn[len(draws) - 1]
             if not self.problems:
                 raise InvalidData(f"Task '{self.task.name}' has no feedback problems; give it more data.")
+            self._note_oddities()
             protected = (problem.prompt for problems in self._drawn[: len(draws)] for problem in problems)
             self._gate = Gate(self.task, protected, self.filters, (problem.prompt for problem in self._shown))
             self._prepared = episode, len(draws)
+
+    def _note_oddities(self) -> None:
+        """Say once what a teacher can do little about."""
+        if self._noted:
+            return
+        self._noted = True
+        examined = {problem.skill for problem in self.problems}
+        if unexamined := [skill for skill in self.task.skills if skill not in examined]:
+            warnings.warn(
+                f"{len(unexamined)} of {len(self.task.skills)} skills of '{self.task.name}' have no feedback problems, "
+                f"such as '{unexamined[0]}'; nothing will be known of them, and no gain in them counts.",
+                Note,
+                stacklevel=2,
+            )
+        if len(self.task.skills) == 1:
+            warnings.warn(
+                f"Task '{self.task.name}' has one skill, so a teacher has none to choose between; skills=\"cluster\" "
+                "looks for more.",
+                Note,
+                stacklevel=2,
+            )
 
     def _filled(self, plan: Plan, before: Situation, structure: Structure | None) -> Filled:
         """The rows that `plan` brings through the gate."""

@@ -21,10 +21,10 @@ Part = Literal["env", "task", "student", "engine", "teacher"]
 class RunConfig(Record):
     """One episode of one teacher, with its exam. The defaults are `dataenv run`'s.
 
-    `skills` is "gold" (the task's own) or a way to discover them, see `dataenv.skills`. `feedback` and `exam` count
-    problems per skill (None: all there are); `error` and `redraw` are explained in `TeachingEnv`. `select` says which
-    student the exam judges: "last", or "best" by accuracy on the selection split. `options` holds keyword arguments
-    for the parts, by kind.
+    `no_state` hides from the teacher how the student does. `skills` is "gold" (the task's own) or a way to discover
+    them, see `dataenv.skills`. `feedback` and `exam` count problems per skill (None: all there are); `error` and
+    `redraw` are explained in `TeachingEnv`. `select` says which student the exam judges: "last", or "best" by accuracy
+    on the selection split. `options` holds keyword arguments for the parts, by kind.
     """
 
     env: str = "skill-list"
@@ -32,6 +32,7 @@ class RunConfig(Record):
     skills: str = "gold"
     student: str = "smollm2-135m"
     teacher: str = "error-proportional"
+    no_state: bool = False
     engine: str | None = None
     steps: int = Field(default=5, ge=1)
     rows: int = Field(default=200, ge=1)
@@ -87,6 +88,10 @@ class RunConfig(Record):
         from dataenv.agents import teachers
 
         teacher: Teacher = self._make("teacher", teachers.make, self.teacher)
+        if self.no_state:
+            from dataenv.runs.no_state import NoState
+
+            return NoState(teacher)
         return teacher
 
     def _make(self, kind: Part, make: Callable[..., Any], id: str, **parts: Any) -> Any:

@@ -190,7 +190,7 @@ def _step(
         {
             "event": "step",
             "step": now.step,
-            "requests": [r.model_dump(include={"skill", "rows", "difficulty"}) for r in info["plan"].requests],
+            "requests": [r.model_dump(exclude={"exemplar"}, exclude_defaults=True) for r in info["plan"].requests],
             **{key: info["rows"][key] for key in ("asked", "accepted", "clipped", "dropped", "shortfall", "taught")},
             "difficulty": _mean_difficulty(rows),
             **_examined(env),

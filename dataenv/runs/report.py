@@ -110,7 +110,7 @@ def outcome(log: RunLog) -> str:
     student = str(log.config.get("student") or "The student")
     work = f"after {plural(log.rows, 'row')} in {plural(len(log.steps), 'step')}"
     if teacher := log.config.get("teacher"):
-        work += f" chosen by {teacher}"
+        work += f" chosen by {teacher}" + (" without seeing feedback" if log.config.get("no_state") is True else "")
         if log.start.get("privileged") is True:
             work += ", which may try its plans beforehand (privileged: a reference line, no competitor)"
     if log.exam is not None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dataenv.errors import InvalidData, MissingDependency
+from dataenv.errors import InvalidData, MissingDependency, Note
 from dataenv.protocols import Discovery
 from dataenv.records import Problem, Record, content_hash, normalise
 from dataenv.skills import discoveries
@@ -114,7 +114,7 @@ class NearestSkill:
         if nowhere.any() and not self._warned:
             self._warned = True
             text = texts[int(np.argmax(nowhere))]
-            warnings.warn(f"skill '{OTHER}': nothing in {text[:60]!r} is known to '{self.name}'", stacklevel=4)
+            warnings.warn(f"skill '{OTHER}': nothing in {text[:60]!r} is known to '{self.name}'", Note, stacklevel=4)
         return [OTHER if lost else self._names[i] for i, lost in zip(nearest, nowhere, strict=True)]
 
 

@@ -2,6 +2,7 @@ import copy
 import json
 import pickle
 import random
+import warnings
 
 import gymnasium as gym
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.wrappers import FlattenObservation, NormalizeReward, RecordEpisodeStatistics, TimeLimit
 
-from dataenv.errors import EpisodeOver, InvalidData, TrainingFailed, UnknownId
+from dataenv.errors import EpisodeOver, InvalidData, Note, TrainingFailed, UnknownId
 from dataenv.records import Example, Feedback
 from dataenv.seeding import stream
 
@@ -543,3 +544,29 @@ def fresh_seconds(fakes):
     env = fakes.make_env()
     env.reset(seed=0)
     return env.seconds
+
+
+# -- what is odd, but stops nothing -----------------------------------------------------------------------------------
+
+
+def notes(env, episodes=2):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for seed in range(episodes):
+            env.reset(seed=seed)
+            env.step(env.action_space.sample())
+    return [str(warning.message) for warning in caught if issubclass(warning.category, Note)]
+
+
+def test_one_skill_is_said_once(fakes):
+    (note,) = notes(fakes.make_env(task=fakes.Toy(skills=["a"])))
+    assert "one skill" in note
+
+
+def test_skills_without_feedback_problems_are_said_once(fakes):
+    (note,) = notes(fakes.make_env(task=fakes.Toy(unexamined=["b"])))
+    assert "1 of 3 skills of 'toy' have no feedback problems, such as 'b'" in note
+
+
+def test_there_is_nothing_to_say_of_a_sound_task(fakes):
+    assert notes(fakes.make_env()) == []

@@ -1,0 +1,30 @@
+"""The no-state twin of a teacher in a run: it is shown nothing of the student, the log keeps the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dataenv.envs.wrappers import hidden
+from dataenv.errors import InvalidData
+from dataenv.protocols import Privileged, Teacher
+from dataenv.records import Transition
+
+
+class NoState:
+    """A `Teacher` that sees what `HideFeedback` leaves of the environment, rewards included."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        if isinstance(teacher, Privileged):
+            raise InvalidData(f"'{teacher.name}' looks ahead in the environment, so it has no no-state twin.")
+        self.teacher = teacher
+        self.name = teacher.name
+        self.reset, self.state, self.restore = teacher.reset, teacher.state, teacher.restore
+
+    def act(self, observation: Any, info: Mapping[str, Any]) -> Any:
+        return self.teacher.act(*hidden(observation, info))
+
+    def observe(self, transition: Transition) -> None:
+        before, _ = hidden(transition.observation, {})
+        after, info = hidden(transition.next_observation, transition.info)
+        self.teacher.observe(transition._replace(observation=before, next_observation=after, reward=0.0, info=info))

@@ -17,6 +17,7 @@ import typer
 
 import dataenv
 from dataenv.agents import teachers
+from dataenv.agents.controls import Uniform
 from dataenv.cli import app
 from dataenv.engines import engines
 from dataenv.envs import ENVS, env_id
@@ -187,14 +188,17 @@ def test_the_python_example_runs_as_it_stands(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_example_of_a_part_of_ones_own_runs(monkeypatch):
+def test_the_example_of_a_part_of_ones_own_runs(monkeypatch, tmp_path):
+    pytest.importorskip("torch")
     monkeypatch.setattr(teachers, "_entries", dict(teachers.entries()))
+    monkeypatch.chdir(tmp_path)
     _, example = blocks("python")
 
-    class MyTeacher: ...
+    class MyTeacher(Uniform): ...
 
     exec(example, {"MyTeacher": MyTeacher})
     assert isinstance(teachers.make("mine"), MyTeacher)
+    assert json.loads((tmp_path / "runs/mine/events.jsonl").read_text().splitlines()[-1])["event"] == "end"
 
 
 def written_commands():

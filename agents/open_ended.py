@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dataenv.agents.teacher import BaseTeacher, shares_to_plan
+from dataenv.agents.teacher import BaseTeacher
 from dataenv.errors import InvalidData
 from dataenv.records import Feedback, Plan
 from dataenv.spaces import allocate
@@ -31,7 +31,7 @@ class RowsLikeFailures(BaseTeacher):
             )
         failures = [failure for failure in observation["failures"] if failure["problem"].strip()]
         if not failures:
-            return shares_to_plan(np.ones(len(feedback.skills)), feedback)
+            return self.deal(np.ones(len(feedback.skills)), feedback)
         dealt = allocate(np.ones(len(failures)), feedback.budget.rows_now).tolist()
         return tuple(
             {"exemplar": failure["problem"], "rows": n} for failure, n in zip(failures, dealt, strict=True) if n > 0

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataenv.agents.teacher import BaseTeacher, rows_to_plan
+from dataenv.checks import whole
 from dataenv.errors import InvalidData
 from dataenv.records import Feedback, Plan
 from dataenv.spaces import allocate
@@ -31,9 +32,7 @@ class OracleGreedy(BaseTeacher):
     name = "oracle-greedy"
 
     def __init__(self, chunks: int = 1) -> None:
-        if chunks < 1:
-            raise InvalidData(f"oracle-greedy: chunks must be at least 1; it is {chunks}.")
-        self.chunks = int(chunks)
+        self.chunks = whole("oracle-greedy: chunks", chunks)
         self.expected = 0.0
 
     def attach(self, env: Any) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from dataenv.agents.teacher import BaseTeacher, shares_to_plan
-from dataenv.errors import InvalidData
+from dataenv.agents.teacher import BaseTeacher
+from dataenv.checks import real
 from dataenv.records import Feedback, Plan
 
 
@@ -16,19 +16,19 @@ class ErrorProportional(BaseTeacher):
     """Share of skill s proportional to (1 - p_s)^power, p_s the smoothed accuracy (correct+1)/(n+2), mixed with a
     uniform floor: (1 - floor) w + floor / K. Folklore; the allocation core of CEMAL (2023). Difficulty is natural.
 
-    A skill without examined problems counts as p = 0.5. It wastes rows on skills that cannot be learnt.
+    A skill without examined problems counts as p = 0.5. What is lost by rounding is made good in the next steps, see
+    `BaseTeacher.deal`. It wastes rows on skills that cannot be learnt.
     """
 
     name = "error-proportional"
 
     def __init__(self, power: float = 1.0, floor: float = 0.1) -> None:
-        if not (0 <= floor <= 1 and power >= 0):
-            raise InvalidData(f"error-proportional needs 0 <= floor <= 1 and power >= 0; got {floor} and {power}.")
-        self.power, self.floor = float(power), float(floor)
+        self.power = real("error-proportional: power", power, 0)
+        self.floor = real("error-proportional: floor", floor, 0, 1)
 
     def act(self, observation: Any, info: Mapping[str, Any]) -> Plan:
         feedback: Feedback = info["feedback"]
         solved = np.array([(score.correct + 1) / (score.n + 2) for score in feedback.skills])
         weights = (1 - solved) ** self.power
         shares = (1 - self.floor) * weights / weights.sum() + self.floor / len(weights)
-        return shares_to_plan(shares, feedback)
+        return self.deal(shares, feedback)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataenv.records import Feedback, Plan, Request, Transition
-from dataenv.spaces import allocate
+from dataenv.spaces import allocate, proportions
 
 
 class BaseTeacher:
@@ -20,10 +20,24 @@ class BaseTeacher:
     """
 
     name = "teacher"
+    owed: NDArray[np.float64] = np.zeros(0)
+    """Rows that rounding has kept from each skill so far, or given it too much; see `deal`."""
 
     def reset(self, seed: int) -> None:
         sequence = np.random.SeedSequence(seed, spawn_key=(crc32(self.name.encode()),))
         self.rng = np.random.Generator(np.random.PCG64(sequence))
+        self.owed = np.zeros(0)
+
+    def deal(self, weights: NDArray[Any], feedback: Feedback) -> Plan:
+        """The coming step's rows in proportion to `weights`, where what a skill lost or won by rounding counts in the
+        next step. So no skill with a share waits for ever, even where there are fewer rows than skills: with rule R1
+        alone, equal shares would always go to the first skills, and no other would be taught.
+        """
+        budget, shares = feedback.budget.rows_now, proportions(weights)
+        due = budget * shares + (self.owed if self.owed.size == shares.size else 0.0)
+        rows = allocate(np.maximum(due, 0.0), budget)
+        self.owed = due - rows
+        return rows_to_plan(rows, feedback)
 
     def observe(self, transition: Transition) -> None:
         """Most teachers read all they need from the next observation."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataenv.agents.teacher import BaseTeacher
+from dataenv.checks import real, whole
 from dataenv.errors import InvalidData
 from dataenv.records import Transition
 from dataenv.spaces import EXPLOIT, EXPLORE, allocate
@@ -44,9 +45,7 @@ class TreeTeacher(BaseTeacher):
     """
 
     def __init__(self, new: int = 5, rows: int = 10) -> None:
-        if new < 1 or rows < 1:
-            raise InvalidData(f"{self.name}: new and rows must be at least 1; they are {new} and {rows}.")
-        self.new, self.rows = int(new), int(rows)
+        self.new, self.rows = whole(f"{self.name}: new", new), whole(f"{self.name}: rows", rows)
 
     def wish(self, leaves: Leaves, step: int) -> Wish | None:
         """What the skill shall do in the step after `step` finished ones; None to wait."""
@@ -90,9 +89,9 @@ class FillBalanced(TreeTeacher):
 
     def __init__(self, new: int = 5, rows: int = 10, target: int = 100) -> None:
         super().__init__(new, rows)
-        if target < rows:
+        self.target = whole(f"{self.name}: target", target)
+        if self.target < self.rows:
             raise InvalidData(f"{self.name}: target must be at least rows, {rows}; it is {target}.")
-        self.target = int(target)
 
     def wish(self, leaves: Leaves, step: int) -> Wish | None:
         lacking = np.maximum(self.target - leaves.taught, 0)
@@ -109,7 +108,7 @@ class RandomTree(TreeTeacher):
 
     def __init__(self, new: int = 3, rows: int = 10, active: int = 10) -> None:
         super().__init__(new, rows)
-        self.active = int(active)
+        self.active = whole(f"{self.name}: active", active, least=0)
 
     def explore(self, leaves: Leaves) -> Wish:
         most = min(self.new, leaves.grow, max(self.active - int(np.count_nonzero(leaves.quota)), 1))
@@ -136,7 +135,8 @@ class Threshold(TreeTeacher):
 
     def __init__(self, new: int = 5, rows: int = 10, threshold: float = 0.01, more: int = 10) -> None:
         super().__init__(new, rows)
-        self.threshold, self.more = float(threshold), int(more)
+        self.threshold = real(f"{self.name}: threshold", threshold, -1.0, 1.0)
+        self.more = whole(f"{self.name}: more", more)
 
     def reset(self, seed: int) -> None:
         super().reset(seed)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from dataenv import checks
 from dataenv.protocols import Student, Task
 from dataenv.records import Attempt, Example, Problem, Reply, SkillScore, Verdict, smoothed_error
 
@@ -83,11 +84,15 @@ Shots = Mapping[str, Sequence[Example]]
 
 
 def examine(task: Task, student: Student, problems: Sequence[Problem], shots: Shots | None = None) -> Examination:
-    """Ask `student` each problem once, greedily, after its skill's exemplars in `shots`, and verify what it says."""
+    """Ask `student` each problem once, greedily, after its skill's exemplars in `shots`, and verify what it says.
+
+    Raises InvalidData, naming the method, when `answer` or `verify` returned what its protocol does not allow.
+    """
     replies: dict[int, Reply] = {}
     for exemplars, group in _grouped(problems, shots or {}):
         prompts = [problems[i].prompt for i in group]
         few = student.answer(prompts, max_new_tokens=task.max_new_tokens, shots=exemplars)
+        checks.replies(student, few, len(prompts))
         replies |= zip(group, (samples[0] for samples in few), strict=True)
     attempts = tuple(_judged(task, problem, replies[i]) for i, problem in enumerate(problems))
     return Examination(attempts, sum(map(len, (shots or {}).values())), sum(r.tokens for r in replies.values()))
@@ -145,6 +150,7 @@ def _judged(task: Task, problem: Problem, reply: Reply) -> Attempt:
         verdict = Verdict(0.0, False, "the prompt does not fit the student's context")
     else:
         verdict = task.verify(problem, reply.text)
+        checks.verdict(task, verdict)
     # model_construct: both come from typed code, and validating them again would cost more than the judging.
     return Attempt.model_construct(problem=problem, response=reply.text, finish=reply.finish, **verdict._asdict())
 

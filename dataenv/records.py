@@ -22,6 +22,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_serializer, 
 Split = Literal["exemplar", "feedback", "selection", "exam", "pool"]
 """Disjoint sets of one task's problems; see `dataenv.tasks.splits` for how a problem gets its split."""
 
+Finish = Literal["stop", "length", "overlong"]
+"""How a reply ended; see `Reply`."""
+
 _SPACE = re.compile(r"\s+")
 
 
@@ -130,12 +133,13 @@ class Verdict(NamedTuple):
 class Reply(NamedTuple):
     """One response of a student.
 
-    `finish` is "stop" (ended by itself), "length" (cut at the token limit) or "overlong" (the prompt does not fit
-    the student's context, so nothing was asked and `text` is empty). `tokens` counts generated tokens.
+    `finish` is "stop" (ended by itself), "length" (cut at the token limit, or where the context ended) or "overlong"
+    (the prompt does not fit the student's context, so nothing was asked and `text` is empty). `tokens` counts
+    generated tokens.
     """
 
     text: str
-    finish: Literal["stop", "length", "overlong"] = "stop"
+    finish: Finish = "stop"
     tokens: int = 0
 
 
@@ -148,7 +152,7 @@ class Attempt(Record):
     correct: bool
     reason: str = ""
     extracted: str | None = None
-    finish: Literal["stop", "length", "overlong"] = "stop"
+    finish: Finish = "stop"
 
 
 class Example(Record):

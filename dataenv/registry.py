@@ -7,7 +7,8 @@ through the entry-point group `dataenv.<kind>s`, or at run time with `register`.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -29,6 +30,17 @@ class Entry:
         module, _, attribute = self.target.partition(":")
         found: Callable[..., Any] = getattr(import_module(module), attribute)
         return found
+
+
+def nearest(id: str, names: Iterable[str]) -> list[str]:
+    """Up to three of `names` that `id` may be a slip of, the likeliest first: compared as a whole, and with the words
+    of each, so that "eror" finds "error-proportional"."""
+
+    def likeness(name: str) -> float:
+        return max(difflib.SequenceMatcher(None, id, part).ratio() for part in (name, *name.split("-")))
+
+    found = sorted(((likeness(name), name) for name in names), key=lambda pair: -pair[0])[:3]
+    return [name for like, name in found if like >= 0.5 and like > found[0][0] - 0.25]
 
 
 class Registry:
@@ -59,7 +71,7 @@ class Registry:
         id, colon, argument = spec.partition(":")
         entries = self.entries()
         if id not in entries:
-            near = difflib.get_close_matches(id, entries, n=3, cutoff=0.4)
+            near = nearest(id, entries)
             hint = f"did you mean {' or '.join(repr(name) for name in near)}? " if near else ""
             raise UnknownId(f"No {self.kind} is called '{id}'; {hint}'dataenv list {self.plural}' shows all of them.")
         factory = entries[id].load()
@@ -69,6 +81,9 @@ class Registry:
             # A signature error names the option, here or where the factory passes it on; any other is a bug and
             # keeps its traceback.
             own = error.__traceback__ is not None and error.__traceback__.tb_next is None
+            usage = re.search(rf"\b{re.escape(id)}:\S*\w", entries[id].summary)
+            if own and usage and not colon and "required positional" in str(error):
+                raise InvalidData(f"{self.kind} '{id}' needs an argument: write {usage[0]}.") from error
             if own or any(f"unexpected keyword argument '{name}'" in str(error) for name in options):
                 raise InvalidData(f"{self.kind} '{id}' cannot be built: {error}.") from error
             raise

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from gymnasium.spaces import Space
+from gymnasium.spaces import Box, Space
+from gymnasium.spaces.utils import flatdim, flatten, flatten_space, unflatten
 from numpy.typing import NDArray
 
 MOVES = ("wait", "explore", "exploit")
@@ -19,6 +20,10 @@ class Shares(Space[NDArray[np.int64]]):
     """How a budget is dealt: `size` whole numbers, none negative, that add up to at most `budget`.
 
     `sample` deals the whole budget with uniformly drawn proportions, so a sampled plan never costs more than a step.
+    `mask` (size,), int8, holds 1 where rows may go; if it is 0 everywhere, nothing is dealt.
+
+    Gymnasium flattens it to a Box in [0, budget]. That can say nothing of the sum: not every sample of it can be
+    unflattened to a point of this space. Agents that act in a Box are better served by `envs.wrappers.FlatView`.
     """
 
     def __init__(self, size: int, budget: int, seed: int | np.random.Generator | None = None) -> None:
@@ -27,10 +32,22 @@ class Shares(Space[NDArray[np.int64]]):
 
     @property
     def is_np_flattenable(self) -> bool:
-        return False  # a flat Box could not say that the numbers add up to the budget at most
+        return True
 
-    def sample(self, mask: None = None, probability: None = None) -> NDArray[np.int64]:
-        return allocate(self.np_random.dirichlet(np.ones(self.size)), self.budget)
+    def sample(self, mask: NDArray[np.int8] | None = None, probability: None = None) -> NDArray[np.int64]:
+        """Raises ValueError for a mask of another shape or with other numbers, and for any `probability`."""
+        if probability is not None:
+            raise ValueError("Shares.sample takes no probability; give it a mask.")
+        if mask is None:
+            return allocate(self.np_random.dirichlet(np.ones(self.size)), self.budget)
+        allowed = np.asarray(mask)
+        if allowed.shape != self.shape or not np.isin(allowed, (0, 1)).all():
+            raise ValueError(f"The mask of {self} must be {self.size} numbers, each 0 or 1; it is {mask!r}.")
+        dealt = np.zeros(self.size, np.int64)
+        places = np.flatnonzero(allowed)
+        if places.size:
+            dealt[places] = allocate(self.np_random.dirichlet(np.ones(places.size)), self.budget)
+        return dealt
 
     def contains(self, x: Any) -> bool:
         return self.fault(x) is None
@@ -68,6 +85,27 @@ class Shares(Space[NDArray[np.int64]]):
         return isinstance(other, Shares) and (self.size, self.budget) == (other.size, other.budget)
 
 
+@flatdim.register
+def _shares_flatdim(space: Shares) -> int:
+    return space.size
+
+
+@flatten_space.register
+def _shares_flatten_space(space: Shares) -> Box:
+    return Box(0, space.budget, (space.size,), np.int64)
+
+
+@flatten.register(Shares)
+def _shares_flatten(space: Shares, x: Any) -> NDArray[np.int64]:  # type: ignore[misc]  # Gymnasium's is generic
+    return np.array(x, np.int64)
+
+
+@unflatten.register(Shares)
+def _shares_unflatten(space: Shares, x: Any) -> NDArray[np.int64]:  # type: ignore[misc]
+    dealt: NDArray[np.int64] = np.rint(x).astype(np.int64)
+    return dealt
+
+
 class Prose(Space[str]):
     """Text: any Unicode that UTF-8 can say in at most `max_bytes` bytes, without control characters other than newline
     and tab. (Gymnasium's `Text` knows single characters of a fixed set only, no sentence.)
@@ -85,6 +123,7 @@ class Prose(Space[str]):
         return False
 
     def sample(self, mask: None = None, probability: None = None) -> str:
+        _unmasked(self, mask, probability)
         return _babble(self.np_random, self.max_bytes)
 
     def contains(self, x: Any) -> bool:
@@ -145,6 +184,7 @@ class Requests(Space[tuple[dict[str, Any], ...]]):
         return False
 
     def sample(self, mask: None = None, probability: None = None) -> tuple[dict[str, Any], ...]:
+        _unmasked(self, mask, probability)
         rng = self.np_random
         if min(self.budget, self.prose.max_bytes) < 1:
             return ()
@@ -249,6 +289,11 @@ def plain(text: str, max_bytes: int) -> str:
     return data[: max_bytes - len(mark.encode())].decode("utf-8", "ignore") + mark
 
 
+def _unmasked(space: Space[Any], mask: Any, probability: Any) -> None:
+    if mask is not None or probability is not None:
+        raise ValueError(f"{type(space).__name__}.sample takes neither a mask nor a probability.")
+
+
 def _babble(rng: np.random.Generator, max_bytes: int) -> str:
     letters = rng.integers(len(_ALPHABET), size=rng.integers(min(max_bytes, 64) + 1))
     return "".join(_ALPHABET[i] for i in letters).encode()[: min(max_bytes, 64)].decode("utf-8", "ignore")
@@ -258,16 +303,22 @@ def _keys(part: dict[Any, Any]) -> str:
     return ", ".join(repr(key) for key in part if isinstance(key, str) and len(key) < 40) or "no known keys"
 
 
-def allocate(weights: Any, rows: int) -> NDArray[np.int64]:
-    """Deal `rows` in proportion to `weights`: largest remainder, ties to the lower index; the result adds up to `rows`.
-
-    Weights that are all zero, or hold NaN, count as equal. Source: rule R1 of the teachers' catalogue.
-    """
+def proportions(weights: Any) -> NDArray[np.float64]:
+    """`weights` scaled to add up to 1; those that are all zero, or hold NaN or a negative number, count as equal."""
     shares = np.asarray(weights, dtype=np.float64)
     total = shares.sum()
     if not np.isfinite(total) or total <= 1e-12 or (shares < 0).any():
         shares, total = np.ones_like(shares), float(shares.size)
-    exact = rows * (shares / total)
+    scaled: NDArray[np.float64] = shares / total
+    return scaled
+
+
+def allocate(weights: Any, rows: int) -> NDArray[np.int64]:
+    """Deal `rows` in proportion to `weights`: largest remainder, ties to the lower index; the result adds up to `rows`.
+
+    Weights without a meaning count as equal, see `proportions`. Source: rule R1 of the teachers' catalogue.
+    """
+    exact = rows * proportions(weights)
     dealt: NDArray[np.int64] = np.floor(exact + 1e-9).astype(np.int64)
     order = np.argsort(-(exact - dealt), kind="stable")
     dealt[order[: rows - int(dealt.sum())]] += 1

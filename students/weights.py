@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dataenv.errors import MissingDependency
+from dataenv.errors import InvalidData, MissingDependency
 
 if TYPE_CHECKING:
     from dataenv.students.causal_lm import CausalLM
@@ -31,9 +31,14 @@ class Base:
     id: str
     find: Callable[[], str] | None = field(default=None, compare=False)
 
+    def place(self) -> str:
+        """The folder with the weights, made if need be, or the Hub id."""
+        return self.id if self.find is None else self.find()
+
     def load(self, device: str | None = None, dtype: str | None = None) -> tuple[Any, Any]:
         """(model, tokenizer), from the process's cache after the first time. The weights must not be changed."""
-        device = device or best_device()
+        device = best_device() if device is None else str(device)
+        _check(device, dtype)
         return _load(self, device, dtype or best_dtype(device))
 
 
@@ -83,21 +88,53 @@ def threads(n: int | None) -> Iterator[None]:
 
 
 def build_once(name: str, build: Callable[[Path], None]) -> Path:
-    """The cached folder `name`, built by `build(folder)` if absent; appears whole or not at all, whoever races."""
+    """The cached folder `name`, built by `build(folder)` if absent; appears whole or not at all, whoever races.
+
+    Raises InvalidData when the cache cannot be written.
+    """
     folder = cache_folder() / name
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
-        try:
-            build(part)
-            try:
-                part.rename(folder)
-            except OSError:
-                if not folder.exists():  # else another process was faster, with the same content
-                    raise
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+    try:
+        if not folder.exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            _build(folder, build)
+    except Exception as error:
+        if not isinstance(error, OSError) and type(error).__name__ != "SafetensorError":  # it raises that when writing
+            raise
+        first = str(error).strip().splitlines()[0]
+        raise InvalidData(
+            f"The student's weights cannot be kept in {cache_folder()} ({first}); make room there, or set "
+            "DATAENV_CACHE to a folder that can be written."
+        ) from error
     return folder
+
+
+def _build(folder: Path, build: Callable[[Path], None]) -> None:
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        build(part)
+        try:
+            part.rename(folder)
+        except OSError:
+            if not folder.exists():  # else another process was faster, with the same content
+                raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _check(device: str, dtype: str | None) -> None:
+    """Raise InvalidData where this machine has no such device, or torch no such type of number."""
+    torch = _torch()
+    kind = torch.float32 if dtype is None else getattr(torch, str(dtype), None)
+    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
+        raise InvalidData(f"A student's dtype must be 'float32', 'bfloat16' or 'float16'; it is '{dtype}'.")
+    try:
+        torch.empty(1, device=torch.device(str(device))).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:  # as raw as its many builds
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0].partition(". ")[0].rstrip(".")
+        raise InvalidData(
+            f"A student cannot use device '{device}' here ({first}); 'cpu' always works, and without a device the "
+            "fastest there is gets chosen."
+        ) from error
 
 
 def _torch() -> Any:
@@ -114,7 +151,7 @@ def _load(base: Base, device: str, dtype: str) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer, logging
 
     logging.disable_progress_bar()  # its lines would tear ours
-    folder = base.find() if base.find is not None else base.id
+    folder = base.place()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         # On CPU the plain attention's backward is faster than the fused kernel's; on GPU the fused one wins.

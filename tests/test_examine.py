@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dataenv.errors import InvalidData
 from dataenv.examine import Examination, examine, examine_untaught, paired
 from dataenv.records import Attempt, Example, Problem, Reply
 
@@ -141,5 +142,21 @@ def test_a_student_that_loses_a_reply_is_found_out(fakes):
             return super().answer(prompts, **options)[:-1]
 
     task = fakes.Toy()
-    with pytest.raises(ValueError):
+    with pytest.raises(InvalidData, match=r"^answer\(\) of student 'scripted' .* each of 6 prompts; it returned 5"):
         examine(task, Forgetful(), task.problems("feedback", 2, 0))
+
+
+def test_parts_that_return_something_else_are_named_with_the_method(fakes):
+    class Plain(fakes.Scripted):
+        def answer(self, prompts, **options):
+            return ["text" for _ in prompts]
+
+    class Bare(fakes.Toy):
+        def verify(self, problem, response):
+            return response == problem.answer
+
+    task = fakes.Toy()
+    with pytest.raises(InvalidData, match=r"answer\(\) of student 'scripted' must return a list of Reply"):
+        examine(task, Plain(), task.problems("feedback", 2, 0))
+    with pytest.raises(InvalidData, match=r"verify\(\) of task 'toy' must return a Verdict; it returned (True|False)"):
+        examine(Bare(), fakes.Scripted(), task.problems("feedback", 2, 0))

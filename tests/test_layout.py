@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dataenv"
-PLAIN = {"dataenv.errors", "dataenv.records", "dataenv.seeding", "dataenv.progress", "dataenv.registry"}
+PLAIN = {f"dataenv.{name}" for name in ("errors", "records", "seeding", "progress", "registry", "checks")}
 SHARED = PLAIN | {"dataenv.protocols", "dataenv.spaces"}
 SPLITS = {"dataenv.tasks.splits"}
 MAY_IMPORT = {
@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "spaces": set(),
     "progress": set(),
     "registry": {"dataenv.errors"},
+    "checks": {"dataenv.errors", "dataenv.records"},
     "protocols": {"dataenv.records"},
     "verifiers": PLAIN,
     "chat": PLAIN,

@@ -48,6 +48,41 @@ def test_a_wrong_option_is_named_even_through_a_function_that_passes_options_on(
             parts.make(id, bogus=1)
 
 
+@pytest.mark.parametrize(
+    ("registry", "slip", "meant"),
+    [
+        (teachers, "eror", "'error-proportional'?"),
+        (teachers, "proportional", "'error-proportional'?"),
+        (teachers, "oracle", "'oracle-greedy'?"),
+        (teachers, "randm", "'random'"),
+        (tasks, "gsm", "'gsm8k'"),
+        (tasks, "drill", "'drills'?"),
+    ],
+)
+def test_a_slip_finds_what_was_meant_first(registry, slip, meant):
+    with pytest.raises(UnknownId) as caught:
+        registry.make(slip)
+    assert f"; did you mean {meant}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("registry", "id", "usage"),
+    [
+        (tasks, "jsonl", "jsonl:FILE"),
+        (tasks, "reasoning-gym", "reasoning-gym:gcd,lcm"),
+        (students, "hf", "hf:ORG/NAME"),
+    ],
+)
+def test_a_missing_argument_is_asked_for_as_it_is_written(registry, id, usage):
+    with pytest.raises(InvalidData, match=rf"^{registry.kind} '{id}' needs an argument: write {usage}\.$"):
+        registry.make(id)
+
+
+def test_a_part_that_lacks_something_else_is_told_so():
+    with pytest.raises(InvalidData, match=r"engine 'pool' cannot be built: .*'task'"):
+        engines.make("pool")
+
+
 def test_a_bug_inside_a_part_keeps_its_traceback(parts):
     with pytest.raises(TypeError, match="a bug inside") as caught:
         parts.make("part", size=13)
@@ -91,5 +126,14 @@ def test_a_student_takes_hub_ids_and_folders_without_a_prefix(tmp_path, monkeypa
     assert make_student("folder").name == "folder"
     with pytest.raises(UnknownId, match="did you mean 'micro'"):
         make_student("mikro")
+    with pytest.raises(UnknownId, match=r"^No student is called ''; 'dataenv list students'"):
+        make_student("")
+    for absent in ("./nowhere", "../x", "/nope", "~/x", "a/b/c", "nowhere/"):
+        for spec in (absent, f"hf:{absent}"):
+            with pytest.raises(InvalidData, match=f"^There is no folder '{absent}'; give"):
+                make_student(spec)
+    assert make_student("./folder").name == "./folder"
+    with pytest.raises(InvalidData, match="write hf:ORG/NAME or hf:FOLDER"):
+        make_student("hf:")
     with pytest.raises(InvalidData, match=r"student 'micro' cannot be built: .*bogus"):
         make_student("micro", bogus=1)

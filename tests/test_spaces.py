@@ -83,13 +83,57 @@ def test_json_and_equality():
     assert repr(space) == "Shares(3, budget=10)"
 
 
-def test_it_claims_to_be_flattenable_only_if_gymnasium_can_flatten_it():
-    space = Shares(3, 10, seed=1)
-    if space.is_np_flattenable:
-        flat = gym.spaces.utils.flatten(space, space.sample())
-        assert flat in gym.spaces.utils.flatten_space(space)
-        assert gym.spaces.utils.flatdim(space) == len(flat)
-    assert gym.spaces.Dict(rows=space).is_np_flattenable == space.is_np_flattenable
+@pytest.mark.parametrize("inside", [lambda space: space, lambda space: gym.spaces.Dict(rows=space, level=LEVEL)])
+@given(size=st.integers(1, 9), budget=st.integers(0, 10**9), seed=st.integers(0, 100))
+def test_gymnasium_flattens_and_unflattens_it_alone_and_in_a_dict(inside, size, budget, seed):
+    space = inside(Shares(size, budget))
+    assert space.is_np_flattenable
+    space.seed(seed)
+    sample, box = space.sample(), gym.spaces.utils.flatten_space(space)
+    flat = gym.spaces.utils.flatten(space, sample)
+    assert isinstance(box, gym.spaces.Box)
+    assert flat in box
+    assert gym.spaces.utils.flatdim(space) == len(flat) == box.shape[0]
+    again = gym.spaces.utils.unflatten(space, flat)
+    assert again in space
+    assert data_equivalence(again, sample)
+
+
+LEVEL = gym.spaces.Box(-1.0, 1.0, (2,), np.float64)
+
+
+def test_a_flattened_sample_is_a_copy():
+    sample = Shares(3, 10, seed=1).sample()
+    flat = gym.spaces.utils.flatten(Shares(3, 10), sample)
+    flat[:] = 99
+    assert sample.sum() == 10
+
+
+@given(st.lists(st.integers(0, 1), min_size=1, max_size=9), st.integers(0, 50), st.integers(0, 20))
+def test_a_masked_sample_deals_only_where_rows_may_go(mask, budget, seed):
+    space = Shares(len(mask), budget, seed=seed)
+    sample = space.sample(mask=np.array(mask, np.int8))
+    assert sample in space
+    assert sample.sum() == (budget if any(mask) else 0)
+    assert (sample[np.array(mask) == 0] == 0).all()
+    assert data_equivalence(
+        gym.spaces.Dict(rows=space).sample(mask={"rows": np.zeros(len(mask), np.int8)})["rows"], 0 * sample
+    )
+
+
+@pytest.mark.parametrize("mask", [[1, 0], [1, 2, 0], [[1, 0, 1]], [0.5, 1, 1], 1])
+def test_a_mask_without_a_meaning_is_refused(mask):
+    with pytest.raises(ValueError, match=r"mask of Shares\(3, budget=10\) must be 3 numbers"):
+        Shares(3, 10).sample(mask=mask)
+
+
+@pytest.mark.parametrize("space", [Shares(3, 10), Prose(5), Requests(5, 5)], ids=lambda s: type(s).__name__)
+def test_what_sample_cannot_heed_it_refuses(space):
+    with pytest.raises(ValueError, match=r"sample takes n.* probability"):
+        space.sample(probability=np.ones(3) / 3)
+    if not isinstance(space, Shares):
+        with pytest.raises(ValueError, match="neither a mask"):
+            space.sample(mask=np.ones(3, np.int8))
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=20), st.integers(0, 10**6))

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
+from dataenv import checks
 from dataenv.engines.gate import Gate
 from dataenv.progress import Clock
 from dataenv.protocols import Engine
@@ -47,6 +48,7 @@ def fill(
         requests = [plan.requests[i].model_copy(update={"rows": plan.requests[i].rows - len(rows[i])}) for i in open_]
         with clock("write"):
             written = engine.write(requests, stream(seed, "engine", step, round_), seen)
+        checks.written(engine, written, len(open_))
         for i, examples in zip(open_, written, strict=True):
             good = _sift(examples[: plan.requests[i].rows - len(rows[i])], gate, seen, filled.dropped)
             for example in good:  # fresh from the engine and seen by nobody yet, so it may still be completed

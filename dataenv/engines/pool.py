@@ -7,6 +7,7 @@ from collections.abc import Set as AbstractSet
 
 import numpy as np
 
+from dataenv import checks
 from dataenv.engines.matching import UNMATCHED
 from dataenv.protocols import ProceduralTask, Task
 from dataenv.records import Example, Problem, Request
@@ -33,8 +34,10 @@ class Pool:
 
     def _draw(self, request: Request, rng: np.random.Generator, taught: AbstractSet[str]) -> list[Problem]:
         if self._by_skill is None:
+            problems = self.task.problems("pool", self.per_skill, self.seed)
+            checks.problems(self.task, problems)
             self._by_skill = {skill: [] for skill in self.task.skills}
-            for problem in self.task.problems("pool", self.per_skill, self.seed):
+            for problem in problems:
                 self._by_skill[problem.skill].append(problem)
         if request.skill == UNMATCHED:
             return []

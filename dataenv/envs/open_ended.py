@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from dataenv.checks import whole
 from dataenv.engines.matching import UNMATCHED, Matcher
-from dataenv.envs.teaching import TeachingEnv, whole
+from dataenv.envs.teaching import TeachingEnv
 from dataenv.errors import InvalidAction
 from dataenv.records import Attempt, Example, Feedback, Plan, Problem, Prompt, Request
 from dataenv.seeding import stream

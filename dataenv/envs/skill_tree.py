@@ -11,9 +11,10 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from dataenv.checks import whole
 from dataenv.engines.filling import fill
 from dataenv.envs.scores import score_arrays, score_spaces
-from dataenv.envs.teaching import TeachingEnv, whole
+from dataenv.envs.teaching import TeachingEnv
 from dataenv.envs.tree_moves import Arrays, TreeMoves
 from dataenv.errors import InvalidAction
 from dataenv.examine import examine

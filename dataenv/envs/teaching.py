@@ -10,18 +10,22 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import gymnasium as gym
 
+from dataenv import checks
+from dataenv.checks import real, whole
 from dataenv.engines import engines
 from dataenv.engines.filling import Filled, fill
 from dataenv.engines.gate import Filter, Gate
+from dataenv.envs import lease
 from dataenv.errors import EpisodeOver, InvalidAction, InvalidData, Note
 from dataenv.examine import Change, Examination, examine, examine_untaught, paired, rounds
 from dataenv.progress import Clock
 from dataenv.protocols import Discovery, Engine, Student, Task
-from dataenv.records import Budget, Example, Feedback, Plan, Problem, TeachReport, count_by_skill
+from dataenv.records import Budget, Example, Feedback, Plan, Problem, Split, TeachReport, count_by_skill
 from dataenv.seeding import child_seed, stream
 from dataenv.skills.discovered import discovered
 from dataenv.spaces import allocate
@@ -130,18 +134,22 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         self.feedback = None if feedback is None else whole("feedback", feedback)
         if regime not in ("continue", "retrain"):
             raise InvalidData(f"regime must be 'continue' or 'retrain'; it is '{regime}'.")
-        if not 0 <= replay <= 100:
-            raise InvalidData(f"replay must be at least 0 (rows replayed per new row); it is {replay}.")
-        if error is not None and not 0 < error < 1:
+        if error is not None and not (isinstance(error, Real) and 0 < error < 1):
             raise InvalidData(f"error must be a standard error in (0, 1) or None; it is {error}.")
-        if target is not None and not 0 <= target <= 1:
-            raise InvalidData(f"target must be an accuracy in [0, 1] or None; it is {target}.")
-        self.task: Task = discovered(tasks.make(task) if isinstance(task, str) else task, skills)
+        if target is not None:
+            target = real("target", target, 0, 1)
+        task = tasks.make(task) if isinstance(task, str) else task
+        checks.part("task", task, Task)
+        checks.skills(task)
+        self.task: Task = discovered(task, skills)
         self.student: Student = make_student(student) if isinstance(student, str) else student
+        checks.part("student", self.student, Student)
+        checks.whole(f"shots of student '{self.student.name}'", self.student.shots, least=0)
         engine = self.task.default_engine if engine is None else engine
         self.engine: Engine = engines.make(engine, task=self.task) if isinstance(engine, str) else engine
+        checks.part("engine", self.engine, Engine)
         self.error, self.redraw = error, bool(redraw)
-        self.regime, self.replay, self.target = regime, float(replay), target
+        self.regime, self.replay, self.target = regime, real("replay", replay, 0, 100), target
         self.filters = tuple(filters)
         self.render_mode = render_mode
         self.seconds = Clock()
@@ -154,7 +162,8 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         self._drawn: list[list[Problem]] = []
         self._shown: list[Problem] = []
         self._prepared = (-1, 0)
-        self._noted = False
+        self._noted: set[str] = set()
+        self._lease = 0
         # Both follow from the situation's rows; going through thousands of rows at each step would be dear.
         self._keys: set[str] = set()
         self._counts: Counter[str] = Counter()
@@ -200,9 +209,11 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         self._situation = None
         episode = int(self.np_random.integers(2**63 - 1))
         self._prepare(episode, 0)
+        self._lease = lease.take(self.student)
         self.student.reset()
         with self.seconds("examine"):
             examination, baseline = examine_untaught(self.task, self.student, self.problems, self.exemplars, self.error)
+        self._note_overlong(examination)
         return self.resume(Situation(episode, 0, (), examination, baseline, structure=self.first_structure()))
 
     def step(self, action: ActType) -> tuple[ObsType, float, bool, bool, dict[str, Any]]:
@@ -210,6 +221,7 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         before = self.situation
         if before.over:
             raise EpisodeOver("The episode is over; call reset() before step().")
+        self._check_lease()
         plan = self.plan(action)
         self.seconds = Clock()
         plan, clipped = self._within_budget(plan, before)
@@ -246,9 +258,11 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
             raise
 
     def close(self) -> None:
-        """Free the student's memory. Safe to call twice."""
+        """Free the student's memory, unless another environment teaches it by now. Safe to call twice."""
         self._situation = None
-        self.student.close()
+        if lease.holds(self.student, self._lease):
+            self._lease = lease.take(self.student)
+            self.student.close()
 
     # -- the situation, for runs that resume and teachers that look ahead ---------------------------------------------
 
@@ -261,7 +275,9 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
 
     def clone_state(self) -> tuple[Situation, Any, Any]:
         """The complete situation, student and random streams included, as a value for `restore_state`."""
-        return self.situation, self.student.clone_state(), self.np_random.bit_generator.state
+        situation = self.situation
+        self._check_lease()
+        return situation, self.student.clone_state(), self.np_random.bit_generator.state
 
     def restore_state(self, state: tuple[Situation, Any, Any]) -> None:
         """Put back what `clone_state` gave."""
@@ -272,6 +288,7 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
 
     def resume(self, situation: Situation) -> tuple[ObsType, dict[str, Any]]:
         """Go on from `situation` with the student as it is now; returns what `reset` would."""
+        self._lease = lease.take(self.student)
         self._prepare(situation.seed, situation.step)
         self._situation = situation
         self._keys = {example.prompt.key for example in situation.taught}
@@ -291,12 +308,10 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         with self.seconds("prepare"):
             if self._prepared[0] != episode:
                 self._drawn.clear()
-                self._shown = self.task.problems(
-                    "exemplar", max(self.student.shots, 4), child_seed(episode, "exemplars")
-                )
+                self._shown = self._problems("exemplar", max(self.student.shots, 4), child_seed(episode, "exemplars"))
                 self.exemplars = _first(self.student.shots, self._shown)
             for names in draws[len(self._drawn) :]:
-                self._drawn.append(self.task.problems("feedback", self.feedback, child_seed(episode, *names)))
+                self._drawn.append(self._problems("feedback", self.feedback, child_seed(episode, *names)))
             self.problems = self._drawn[len(draws) - 1]
             if not self.problems:
                 raise InvalidData(f"Task '{self.task.name}' has no feedback problems; give it more data.")
@@ -305,25 +320,49 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
             self._gate = Gate(self.task, protected, self.filters, (problem.prompt for problem in self._shown))
             self._prepared = episode, len(draws)
 
+    def _problems(self, split: Split, per_skill: int | None, seed: int) -> list[Problem]:
+        problems = self.task.problems(split, per_skill, seed)
+        checks.problems(self.task, problems)
+        return problems
+
     def _note_oddities(self) -> None:
-        """Say once what a teacher can do little about."""
-        if self._noted:
-            return
-        self._noted = True
+        """Say what a teacher can do little about."""
         examined = {problem.skill for problem in self.problems}
         if unexamined := [skill for skill in self.task.skills if skill not in examined]:
-            warnings.warn(
+            self._note(
+                "unexamined",
                 f"{len(unexamined)} of {len(self.task.skills)} skills of '{self.task.name}' have no feedback problems, "
                 f"such as '{unexamined[0]}'; nothing will be known of them, and no gain in them counts.",
-                Note,
-                stacklevel=2,
             )
         if len(self.task.skills) == 1:
-            warnings.warn(
+            self._note(
+                "one skill",
                 f"Task '{self.task.name}' has one skill, so a teacher has none to choose between; skills=\"cluster\" "
                 "looks for more.",
-                Note,
-                stacklevel=2,
+            )
+
+    def _note_overlong(self, examination: Examination) -> None:
+        """Say that most problems are too long for the student: it would look like a weak one."""
+        if 2 * examination.overlong > examination.n:
+            self._note(
+                "overlong",
+                f"{examination.overlong} of {examination.n} feedback prompts of '{self.task.name}' do not fit the "
+                f"context of student '{self.student.name}': they cannot be asked and count as wrong; shorten them, or "
+                "choose a student with a longer context.",
+            )
+
+    def _note(self, what: str, text: str) -> None:
+        """Give a `Note`, once in the life of the environment."""
+        if what not in self._noted:
+            self._noted.add(what)
+            warnings.warn(text, Note, stacklevel=3)
+
+    def _check_lease(self) -> None:
+        """Raise InvalidData when another environment has changed the student."""
+        if not lease.holds(self.student, self._lease):
+            raise InvalidData(
+                f"Another environment has reset or closed student '{self.student.name}' in the middle of this one's "
+                "episode; give each environment a student of its own, or reset() this one again."
             )
 
     def _filled(self, plan: Plan, before: Situation, structure: Structure | None) -> Filled:
@@ -366,6 +405,7 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
             else:
                 lesson = [*new, *self._replayed(before, len(new))]
             report = self.student.teach(lesson, seed=child_seed(before.seed, "teach", before.step + 1))
+            checks.report(self.student, report)
         with self.seconds("examine"):
             now = examine(self.task, self.student, [attempt.problem for attempt in earlier.attempts])
             for more in rounds(self.problems, self.error):
@@ -411,17 +451,6 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         feedback = self._feedback()
         baseline = dict(self.situation.baseline)
         return self.observe(feedback), {"feedback": feedback, "baseline": baseline, "student": self.student.version}
-
-
-def whole(name: str, value: Any) -> int:
-    """`value` as a number of at least 1; raises InvalidData, naming the setting, when it is none."""
-    try:
-        number = int(value)
-    except (TypeError, ValueError, OverflowError):
-        number = 0
-    if number < 1 or number != value:
-        raise InvalidData(f"{name} must be a whole number of at least 1; it is {value}.")
-    return number
 
 
 def _first(n: int, problems: Sequence[Problem]) -> dict[str, list[Example]]:

@@ -6,13 +6,16 @@ Problems get their split by content hash; those of the pool are the rows a teach
 
 from __future__ import annotations
 
+import difflib
 import gzip
 import json
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dataenv.errors import InvalidData
+from dataenv.checks import whole
+from dataenv.errors import InvalidData, Note
 from dataenv.records import Problem, Prompt, Split, Verdict
 from dataenv.seeding import stream
 from dataenv.tasks import splits
@@ -29,14 +32,14 @@ class _Number(str):
 class JsonLines:
     """The task in the file at `path` (plain or gzip).
 
-    `prompt`, `answer`, `skill` and `solution` name the columns. Answers and skills may be JSON numbers. Without a
-    `skill` column every row has the skill "general"; `solution` is the worked text to learn from and must end in the
-    answer: on its last line, or after its last `####`. Rows with equal prompts are one problem (`duplicates` counts
-    what was merged).
+    `prompt`, `answer`, `skill` and `solution` name the columns. Answers and skills may be JSON numbers. Where no row
+    has a `skill`, every row has the skill "general"; `solution` is the worked text to learn from and must end in the
+    answer: on its last line, or after its last `####`. Other columns are not read, which a `Note` says. Rows with equal
+    prompts are one problem (`duplicates` counts what was merged).
 
     Raises InvalidData naming the file and line for a line that is empty, not JSON, not an object, lacks a column, has
-    one of the wrong type or empty, or answers a prompt differently than an earlier line; and InvalidData naming the
-    number of rows when they leave a split empty.
+    one of the wrong type or empty, or answers a prompt differently than an earlier line; for a column that was named
+    here and is in no row; and naming the number of rows when they leave a split empty.
     """
 
     default_engine = "pool"
@@ -51,7 +54,7 @@ class JsonLines:
         solution: str = "solution",
         max_new_tokens: int = 128,
     ) -> None:
-        self.max_new_tokens = max_new_tokens
+        self.max_new_tokens = whole("max_new_tokens", max_new_tokens)
         self.duplicates = 0
         self._path = Path(path)
         self._columns = {"prompt": prompt, "answer": answer, "skill": skill, "solution": solution}
@@ -93,18 +96,40 @@ class JsonLines:
 
     def _read(self) -> dict[str, Problem]:
         found: dict[str, tuple[Problem, int]] = {}
-        skilled = False
+        columns: dict[str, int] = {}
+        skill, skilled = self._columns["skill"], False
         for number, line in self._lines():
             row = self._row(number, line)
             if number == 1:  # the first row decides whether the file has skills; a renamed column must be there
-                skilled = self._columns["skill"] in row or self._columns["skill"] != "skill"
+                skilled = skill in row or skill != "skill"
+            elif skill in row and not skilled:
+                raise self._bad(1, f"field '{skill}' is missing, which line {number} has; give it to all rows or none")
+            for column in row:
+                columns.setdefault(column, number)
             problem = self._problem(number, row, skilled)
             first = found.setdefault(problem.prompt.key, (problem, number))
             if first[1] != number:
                 self.duplicates += 1
                 if not same_answer(first[0].answer, problem.answer):
                     raise self._bad(number, f"the prompt of line {first[1]} again, with another answer; keep one")
+        self._look_at(columns)
         return {key: problem for key, (problem, _) in found.items()}
+
+    def _look_at(self, columns: Mapping[str, int]) -> None:
+        """Say which of the file's columns (each with the line it first stands in) are not read."""
+        if columns and (solution := self._columns["solution"]) not in (*columns, "solution"):
+            raise InvalidData(f"{self._path}: no row has the field '{solution}' (fields: {', '.join(columns)}).")
+        other = [column for column in columns if column not in self._columns.values()]
+        if not other:
+            return
+        hint = ""
+        for role in ("skill", "solution"):
+            near = difflib.get_close_matches(role, other, n=1, cutoff=0.7)
+            if near and self._columns[role] not in columns:
+                hint = f"; if '{near[0]}' is the {role}, say --set task.{role}={near[0]}"
+        shown = ", ".join(f"'{column}' (line {columns[column]})" for column in other[:4])
+        more = f" and {len(other) - 4} more" if len(other) > 4 else ""
+        warnings.warn(f"{self._path}: fields that are not read: {shown}{more}{hint}.", Note, stacklevel=4)
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         """Line numbers and lines. Empty lines at the end are allowed, others are not."""
@@ -120,7 +145,11 @@ class JsonLines:
                     if empty:
                         raise self._bad(empty, "the line is empty; remove it")
                     yield number, line
+        except FileNotFoundError as error:
+            raise InvalidData(f"{self._path}: there is no such file.") from error
         except (OSError, EOFError) as error:
+            if number == 0:
+                raise InvalidData(f"{self._path}: cannot be read ({error}).") from error
             raise InvalidData(f"{self._path}, after line {number}: cannot be read ({error}).") from error
 
     def _row(self, number: int, line: bytes) -> dict[str, Any]:

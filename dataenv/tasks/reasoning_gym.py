@@ -37,6 +37,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import JsonValue
 
+from dataenv.checks import whole
 from dataenv.errors import InvalidData, MissingDependency, UnknownId
 from dataenv.records import Problem, Prompt, Split, Verdict
 from dataenv.seeding import child_seed
@@ -262,7 +263,7 @@ class ReasoningGym:
             if name not in known:
                 raise _unknown("reasoning-gym", name, known)
         self.name = f"reasoning-gym:{','.join(self.skills)}"
-        self.max_new_tokens = max_new_tokens
+        self.max_new_tokens = whole("max_new_tokens", max_new_tokens)
         self.prerequisites = {
             name: needed
             for name in self.skills

@@ -76,7 +76,7 @@ def test_chunks_add_up_to_the_steps_rows(fakes):
 
 
 def test_what_it_cannot_do_it_says(fakes):
-    with pytest.raises(InvalidData, match="chunks must be at least 1"):
+    with pytest.raises(InvalidData, match="chunks must be a whole number of at least 1"):
         teachers.make("oracle-greedy", chunks=0)
     teacher = teachers.make("oracle-greedy")
     teacher.reset(0)

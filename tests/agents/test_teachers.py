@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from dataenv.agents.teacher import BaseTeacher
 from dataenv.errors import InvalidData
 from dataenv.protocols import Teacher
 from dataenv.records import Budget, Feedback, SkillScore, Transition
+from dataenv.spaces import allocate
 
 IDS = ["random", "uniform", "error-proportional"]
 
@@ -126,10 +128,69 @@ def test_error_proportional_gives_more_where_more_is_wrong():
     assert steep["s2"] > plan["s2"]
 
 
-@pytest.mark.parametrize("options", [{"floor": 2}, {"floor": -0.1}, {"power": -1}, {"power": float("nan")}])
+@pytest.mark.parametrize(
+    "options",
+    [{"floor": 2}, {"floor": -0.1}, {"power": -1}, {"power": float("nan")}, {"power": "abc"}, {"floor": None}],
+)
 def test_error_proportional_refuses_settings_without_a_meaning(options):
-    with pytest.raises(InvalidData, match="floor"):
+    with pytest.raises(InvalidData, match=f"error-proportional: {next(iter(options))} must be a number"):
         teachers.make("error-proportional", **options)
+
+
+@pytest.mark.parametrize("id", ["error-proportional", "oracle-greedy", "tree-alternating", "tree-random"])
+def test_the_argument_after_the_colon_is_a_number(id):
+    with pytest.raises(InvalidData, match=f"^{id}: .* number .*; it is abc"):
+        teachers.make(f"{id}:abc")
+    assert 3 in vars(teachers.make(f"{id}:3")).values()
+
+
+# -- fewer rows than skills -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("id", ["error-proportional", "uniform"])
+def test_no_skill_waits_for_ever(id):
+    teacher = teachers.make(id)
+    teacher.reset(0)
+    asked = [rows(teacher.act(None, {"feedback": feedback(*[(1, 4)] * 150, rows_per_step=20)})) for _ in range(15)]
+    assert [sum(step.values()) for step in asked] == [20] * 15
+    total = Counter(skill for step in asked for skill in step)
+    assert len(total) == 150
+    assert max(total.values()) == 2
+
+
+def test_rounding_takes_nothing_from_a_weak_share():
+    """By largest remainders alone, the last nine skills would get no row in any step."""
+    teacher = teachers.make("error-proportional", floor=0.0)
+    teacher.reset(0)
+    state, total = feedback(*[(0, 8)] * 3, *[(7, 8)] * 9, rows_per_step=4), Counter()
+    for _ in range(30):
+        total.update(rows(teacher.act(None, {"feedback": state})))
+    shares = {f"s{i}": (0.9 if i < 3 else 0.2) / 4.5 for i in range(12)}
+    assert all(abs(total[skill] - 120 * share) < 1.001 for skill, share in shares.items())
+
+
+def test_a_pool_of_many_small_skills_is_taught_to_its_end(fakes):
+    task = fakes.FixedToy([f"k{i:02}" for i in range(40)], per_skill=2)
+    env = fakes.make_env(task, fakes.Scripted(half_way=1e9), rows=10, steps=20, feedback=2, max_rows=80)
+    teacher = teachers.make("error-proportional")
+    teacher.reset(0)
+    observation, info = env.reset(seed=0)
+    accepted, over = [], False
+    while not over:
+        observation, _, over, cut, info = env.step(env.action(teacher.act(observation, info)))
+        accepted.append(info["rows"]["accepted"])
+        assert not cut
+    assert accepted == [10] * 8  # all there are
+
+
+def test_the_first_plan_is_that_of_the_catalogues_rule():
+    for scores in ([(0, 8), (4, 8), (8, 8)], [(1, 3)] * 7):
+        teacher = teachers.make("error-proportional")
+        teacher.reset(0)
+        weights = np.array([1 - (c + 1) / (n + 2) for c, n in scores])
+        expected = allocate(0.9 * weights / weights.sum() + 0.1 / len(weights), 50)
+        plan = rows(teacher.act(None, {"feedback": feedback(*scores)}))
+        assert [plan.get(f"s{i}", 0) for i in range(len(scores))] == expected.tolist()
 
 
 def test_state_covers_arrays_numbers_and_generators():

@@ -4,6 +4,7 @@ import pytest
 from dataenv.engines import engines
 from dataenv.engines.filling import ROUNDS, fill
 from dataenv.engines.gate import Gate
+from dataenv.errors import InvalidData
 from dataenv.progress import Clock
 from dataenv.records import Example, Plan, Request
 
@@ -147,3 +148,21 @@ def test_drawing_disturbs_no_global_generator(fakes):
     task = fakes.Toy()
     fill(asks(a=10), engines.make("procedural", task=task), Gate(task, ()), set(), Clock(), step=1, seed=1)
     assert np.random.get_state()[1].tolist() == before
+
+
+@pytest.mark.parametrize(
+    ("written", "word"),
+    [
+        (None, "it returned None"),
+        ([], "for each of 1 requests; it returned 0 of them"),
+        ([["a row"]], "must return lists of Example; one held 'a row'"),
+        ([None], "must return lists of Example; it returned None"),
+    ],
+)
+def test_an_engine_that_returns_something_else_is_named(written, word):
+    class Odd(Scripted):
+        def write(self, requests, rng, taught=frozenset()):
+            return written
+
+    with pytest.raises(InvalidData, match=rf"^write\(\) of engine 'scripted' .*{word}"):
+        run(asks(a=1), Odd())

@@ -82,3 +82,11 @@ def test_the_procedural_engine_passes_skill_rows_and_difficulty_on(fakes):
         [Request(skill="c", rows=3, difficulty=0.7), Request(skill="a", rows=2)], np.random.default_rng(0)
     )
     assert [(row.skill, row.difficulty) for part in rows for row in part] == [("c", 0.7)] * 3 + [("a", None)] * 2
+
+
+def test_a_task_whose_pool_holds_other_skills_is_named(fakes):
+    task = fakes.FixedToy(per_skill=20)
+    task.skills = ("a",)
+    task.problems = lambda split, per_skill, seed: [Problem(prompt="p", answer="x", skill="b")]
+    with pytest.raises(InvalidData, match=r"problems\(\) of task 'fixed-toy' .* skill 'b', which is not in its skills"):
+        Pool(task).write([Request(skill="a", rows=1)], np.random.default_rng(0))

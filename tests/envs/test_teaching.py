@@ -11,7 +11,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.wrappers import FlattenObservation, NormalizeReward, RecordEpisodeStatistics, TimeLimit
 
 from dataenv.errors import EpisodeOver, InvalidData, Note, TrainingFailed, UnknownId
-from dataenv.records import Example, Feedback
+from dataenv.records import Example, Feedback, Reply
 from dataenv.seeding import stream
 
 
@@ -437,6 +437,12 @@ def test_a_task_without_feedback_problems_is_refused(fakes):
     ("options", "word"),
     [
         ({"steps": 0}, "steps"),
+        ({"steps": 10**20}, "steps"),
+        ({"rows": 10**20}, "rows"),
+        ({"max_rows": 10**20}, "max_rows"),
+        ({"feedback": 10**20}, "feedback"),
+        ({"replay": float("inf")}, "replay"),
+        ({"replay": 1e9}, "replay"),
         ({"steps": None}, "steps"),
         ({"rows": 2.5}, "rows"),
         ({"rows": "many"}, "rows"),
@@ -450,11 +456,130 @@ def test_a_task_without_feedback_problems_is_refused(fakes):
         ({"replay": float("nan")}, "replay"),
         ({"target": float("nan")}, "target"),
         ({"target": 70}, "target"),
+        ({"target": "high"}, "target"),
+        ({"replay": "much"}, "replay"),
+        ({"error": "small"}, "error"),
+        ({"error": 1}, "error"),
     ],
 )
 def test_settings_without_a_meaning_are_refused_by_name(fakes, options, word):
     with pytest.raises(InvalidData, match=f"^{word} must"):
         fakes.make_env(**options)
+
+
+@pytest.mark.parametrize(
+    ("parts", "word"),
+    [
+        ({"task": None}, "task must be an id or an object"),
+        ({"task": object()}, "task must be an id or an object"),
+        ({"student": None}, "student must be an id or an object .*; None has no '"),
+        ({"student": object()}, "student must be an id or an object .*; this object has no '"),
+        ({"engine": object()}, "engine must be an id or an object"),
+    ],
+)
+def test_what_is_no_part_is_refused_before_anything_is_loaded(fakes, parts, word):
+    from dataenv.envs.skill_list import SkillListEnv
+
+    with pytest.raises(InvalidData, match=f"^{word}"):
+        SkillListEnv(**{"task": fakes.Toy(), "student": fakes.Scripted(), **parts})
+
+
+def test_skills_of_one_name_are_refused(fakes):
+    with pytest.raises(InvalidData, match="the skill 'a' twice"):
+        fakes.make_env(fakes.Toy(skills="aba"))
+
+
+def test_a_student_without_a_report_is_named_and_leaves_the_situation_as_it_was(fakes):
+    class Silent(fakes.Scripted):
+        def teach(self, examples, *, seed):
+            super().teach(examples, seed=seed)
+
+    env = fakes.make_env(student=Silent())
+    env.reset(seed=0)
+    before = env.situation, env.student.version
+    with pytest.raises(
+        InvalidData, match=r"^teach\(\) of student 'scripted' must return a TeachReport; it returned None"
+    ):
+        env.step(fakes.deal(env, 5))
+    assert (env.situation, env.student.version) == before
+
+
+def test_a_task_whose_problems_are_of_other_skills_is_named(fakes):
+    class Odd(fakes.Toy):
+        def problems(self, split, per_skill, seed):
+            return [p.model_copy(update={"skill": "z"}) for p in super().problems(split, per_skill, seed)]
+
+    with pytest.raises(InvalidData, match=r"problems\(\) of task 'toy' .*'z'"):
+        fakes.make_env(Odd()).reset(seed=0)
+
+
+# -- one student, two environments ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(fakes):
+    """Two environments that share one student, the first of them in mid-episode, taught 5 rows."""
+    student = fakes.Scripted()
+    first, second = fakes.make_env(student=student), fakes.make_env(student=student)
+    first.reset(seed=0)
+    first.step(fakes.deal(first, 5))
+    return first, second
+
+
+@pytest.mark.parametrize("what", [lambda env, act: env.step(act), lambda env, act: env.clone_state()])
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_student_that_another_environment_has_reset_is_refused(fakes, two, what, closed):
+    first, second = two
+    second.reset(seed=1)
+    if closed:
+        second.close()
+    situation = first.situation
+    with pytest.raises(InvalidData, match=r"^Another environment has reset or closed student 'scripted' in the middle"):
+        what(first, fakes.deal(first, 5))
+    assert first.situation == situation
+    assert play(first, 3) == play(fakes.make_env(), 3)  # a reset takes the student back
+    with pytest.raises((InvalidData, EpisodeOver)):
+        second.step(fakes.deal(second, 5))
+
+
+def test_one_after_the_other_a_student_may_serve_many_environments(fakes, two):
+    first, second = two
+    assert play(second, 3) == play(fakes.make_env(), 3)
+    assert play(first, 4) == play(fakes.make_env(), 4)
+
+
+def test_closing_an_environment_leaves_a_student_alone_that_another_teaches(fakes, two):
+    first, second = two
+    second.reset(seed=1)
+    first.close()
+    assert second.student.closed == 0
+    second.step(fakes.deal(second, 5))
+    second.close()
+    second.close()
+    assert second.student.closed >= 1
+
+
+def test_going_back_to_a_state_takes_the_student_back(fakes, two):
+    first, second = two
+    state = first.clone_state()
+    second.reset(seed=1)
+    first.restore_state(state)
+    told = first.step(fakes.deal(first, 3, 4))[1]
+    alone = fakes.make_env()
+    alone.reset(seed=0)
+    alone.step(fakes.deal(alone, 5))
+    assert alone.step(fakes.deal(alone, 3, 4))[1] == told
+
+
+def test_a_copy_in_mid_episode_has_a_student_of_its_own(fakes, two):
+    first, second = two
+    again = copy.deepcopy(first)
+    second.reset(seed=1)
+    first.reset(seed=9)
+    alone = fakes.make_env()
+    alone.reset(seed=0)
+    alone.step(fakes.deal(alone, 5))
+    assert again.step(fakes.deal(again, 3, 4))[1] == alone.step(fakes.deal(alone, 3, 4))[1]
 
 
 def test_whole_floats_are_taken_as_numbers(fakes):
@@ -566,6 +691,27 @@ def test_one_skill_is_said_once(fakes):
 def test_skills_without_feedback_problems_are_said_once(fakes):
     (note,) = notes(fakes.make_env(task=fakes.Toy(unexamined=["b"])))
     assert "1 of 3 skills of 'toy' have no feedback problems, such as 'b'" in note
+
+
+def limited(fakes, share):
+    class Limited(fakes.Scripted):
+        """Has no room for the first of its prompts."""
+
+        def answer(self, prompts, **options):
+            n = int(share * len(prompts))
+            return [[Reply("", "overlong")]] * n + super().answer(prompts[n:], **options)
+
+    return Limited()
+
+
+@pytest.mark.parametrize("share", [0.6, 1.0])
+def test_prompts_that_mostly_do_not_fit_the_context_are_said_once(fakes, share):
+    (note,) = notes(fakes.make_env(student=limited(fakes, share)))
+    assert f"{int(share * 24)} of 24 feedback prompts of 'toy' do not fit the context of student 'scripted'" in note
+
+
+def test_a_few_prompts_that_do_not_fit_are_no_matter(fakes):
+    assert notes(fakes.make_env(student=limited(fakes, 0.4))) == []
 
 
 def test_there_is_nothing_to_say_of_a_sound_task(fakes):

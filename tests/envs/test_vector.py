@@ -158,6 +158,15 @@ def test_each_needs_a_student_of_its_own(fakes, students):
         make(fakes, students=given[students])
 
 
+def test_gymnasiums_own_vector_of_one_student_is_refused_in_words(fakes):
+    envs = gym.make_vec(
+        LIST, num_envs=2, vectorization_mode="sync", task=fakes.Toy(), student=fakes.Scripted(), rows=12, feedback=4
+    )
+    envs.reset(seed=0)
+    with pytest.raises(InvalidData, match="give each environment a student of its own"):
+        envs.step(actions(envs)[0])
+
+
 def test_there_is_an_entry_point_for_every_environment_and_no_other():
     for name in ENVS:
         assert getattr(vector, name.replace("-", "_")).args == (ENVS[name][1],)

@@ -100,7 +100,7 @@ def test_a_bad_file_is_refused_with_the_place(fakes, written, content, words):
 def test_a_missing_file_is_named(fakes, tmp_path):
     with pytest.raises(InvalidData, match=r"none\.json cannot be read"):
         organisers.make(f"file:{tmp_path}/none.json", task=fakes.Toy())
-    with pytest.raises(InvalidData, match="cannot be built"):
+    with pytest.raises(InvalidData, match="write file:PATH"):
         organisers.make("file", task=fakes.Toy())
     with pytest.raises(UnknownId, match="procedural"):
         organisers.make("procedual", task=fakes.Toy())

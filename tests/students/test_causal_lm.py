@@ -291,16 +291,35 @@ def test_samples_differ_and_are_repeatable(student):
     assert says(student, samples=5, temperature=1.0, seed=2) != once
 
 
-def test_a_prompt_without_room_for_its_reply_is_overlong_and_disturbs_no_other(student):
-    def asked(length):
-        return Prompt(text="x" * (length - 1))  # the template adds one token
+def asked(length):
+    return Prompt(text="x" * (length - 1))  # the template adds one token
 
+
+def test_a_prompt_that_leaves_no_room_for_any_reply_is_overlong_and_disturbs_no_other(student):
     expected = says(student, [asked(5), asked(88)])
-    replies = says(student, [asked(5), asked(89), asked(88), asked(500)])
+    replies = says(student, [asked(5), asked(96), asked(88), asked(500)])  # of 96 tokens of context
     assert [few[0].finish == "overlong" for few in replies] == [False, True, False, True]
     assert replies[1][0] == ("", "overlong", 0)
     assert [replies[0], replies[2]] == expected
     assert says(student, [asked(500)])[0][0].finish == "overlong"
+
+
+def test_a_prompt_with_less_room_than_the_limit_is_asked_and_its_reply_cut_where_the_context_ends(student):
+    student.teach([Example(prompt=asked(n).text, completion="y" * 40) for n in (5, 40, 50)] * 20, seed=0)
+    lengths = [5, 90, 60, 95, 50]
+    replies = [few[0] for few in says(student, list(map(asked, lengths)), max_new_tokens=1000)]
+    assert {reply.finish for reply in replies} <= {"stop", "length"}
+    for reply, length in zip(replies, lengths, strict=True):
+        assert 0 < reply.tokens <= 96 - length
+        assert reply.tokens == 96 - length or reply.finish == "stop"
+    assert [r.finish for r, n in zip(replies, lengths, strict=True) if n >= 90] == ["length", "length"]
+    alone = [says(student, [asked(n)], max_new_tokens=96 - n)[0][0] for n in lengths]
+    assert replies == alone  # the others' room is no one's business
+
+
+def test_a_row_that_does_not_fit_the_context_is_left_out_never_cut(student):
+    fits, over = ({"prompt": "x" * 49, "completion": "y" * n} for n in (45, 46))  # 50 + n + 1 tokens
+    assert student.teach([Example(**fits), Example(**over)], seed=0)[:2] == (1, 96)
 
 
 def test_the_finish_says_whether_a_reply_ended_or_was_cut(student):

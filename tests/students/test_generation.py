@@ -75,6 +75,14 @@ def test_the_limit_counts_new_tokens(model, limit):
     assert [len(reply) for reply in generate(model, prompts(5), max_new_tokens=limit, stop=set())] == [limit] * 5
 
 
+@pytest.mark.parametrize("batch", [1, 64])
+def test_a_reply_ends_where_the_context_does(model, batch):
+    asked = [[5] * n for n in (10, 95, 50, 94)]  # of 96 tokens
+    replies = generate(model, asked, max_new_tokens=60, stop=set(), batch=batch)
+    assert [len(reply) for reply in replies] == [60, 1, 46, 2]
+    assert replies == [reference(model, prompt, min(60, 96 - len(prompt)), set()) for prompt in asked]
+
+
 def test_a_reply_ends_with_its_stop_token_and_holds_no_other(model, stop):
     for reply in generate(model, prompts(30), max_new_tokens=12, stop=stop):
         assert not stop & set(reply[:-1])

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
-from dataenv.errors import MissingDependency
+from dataenv.errors import InvalidData, MissingDependency
 from dataenv.students import weights
 from dataenv.students.weights import Base, build_once, cache_folder
 
@@ -45,6 +46,54 @@ def test_a_build_that_fails_leaves_nothing_and_can_be_tried_again(cache):
         build_once("thing", broken)
     assert list(cache.iterdir()) == []
     assert build_once("thing", lambda folder: (folder / "whole").write_text("x")).is_dir()
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("I/O error: no space")])
+def test_a_cache_that_cannot_be_written_is_named_with_the_way_out(cache, error):
+    def full(folder):
+        (folder / "half").write_text("x")
+        raise error
+
+    with pytest.raises(InvalidData, match=r"cannot be kept in .*cache \(.*o space.*\).*DATAENV_CACHE"):
+        build_once("thing", full)
+    assert list(cache.iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_made_is_named(monkeypatch):
+    monkeypatch.setenv("DATAENV_CACHE", "/proc/nope")
+    with pytest.raises(InvalidData, match="cannot be kept in /proc/nope"):
+        build_once("thing", lambda folder: None)
+
+
+def test_a_bug_in_a_build_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        build_once("thing", lambda folder: 1 / 0)
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "word"),
+    [
+        ("foo", None, "device 'foo'"),
+        ("", None, "device ''"),
+        (7, None, "device '7'"),
+        ("meta", None, "device 'meta'"),
+        ("cpu", "foo", "dtype must be .*it is 'foo'"),
+        ("cpu", "int8", "dtype must"),
+        ("cpu", "nn", "dtype must"),
+        ("cpu", "Tensor", "dtype must"),
+        ("cpu", 16, "dtype must"),
+    ],
+)
+def test_a_device_or_number_type_that_is_not_there_is_one_sentence(tiny_folder, device, dtype, word):
+    with pytest.raises(InvalidData, match=word) as caught:
+        Base(tiny_folder).load(device, dtype)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_one_sentence(tiny_folder):
+    with pytest.raises(InvalidData, match="device 'cuda' here"):
+        Base(tiny_folder).load("cuda", "float32")
 
 
 def test_the_loser_of_a_race_takes_what_the_winner_built(cache):

@@ -1,9 +1,11 @@
 import gzip
 import json
+import warnings
+from itertools import product
 
 import pytest
 
-from dataenv.errors import InvalidData
+from dataenv.errors import InvalidData, Note
 from dataenv.records import Example, Prompt
 from dataenv.tasks.jsonl import JsonLines
 from dataenv.tasks.splits import SHARES
@@ -51,9 +53,10 @@ def test_bytes_that_are_not_utf8_are_named(tmp_path):
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path):
-    for path in (tmp_path / "absent.jsonl", tmp_path):
-        with pytest.raises(InvalidData, match="cannot be read"):
-            JsonLines(str(path))
+    with pytest.raises(InvalidData, match=r"^/.*absent.jsonl: there is no such file\.$"):
+        JsonLines(str(tmp_path / "absent.jsonl"))
+    with pytest.raises(InvalidData, match=rf"^{tmp_path}: cannot be read \(.*directory"):
+        JsonLines(str(tmp_path))
     (tmp_path / "cut.gz").write_bytes(gzip.compress(json.dumps(ROWS[0]).encode() * 99)[:40])
     with pytest.raises(InvalidData, match="cannot be read"):
         JsonLines(str(tmp_path / "cut.gz"))
@@ -91,6 +94,46 @@ def test_a_skill_column_must_then_be_everywhere(tmp_path):
         load(tmp_path, [{**ROWS[0], "skill": "x"}, *ROWS[1:]])
 
 
+@pytest.mark.parametrize("first", [1, 150])
+def test_skills_that_begin_after_the_first_row_are_not_dropped(tmp_path, first):
+    rows = [{**row, "skill": "x"} if i >= first else row for i, row in enumerate(ROWS)]
+    with pytest.raises(InvalidData, match=f"line 1: field 'skill' is missing, which line {first + 1} has"):
+        load(tmp_path, rows)
+
+
+def said(tmp_path, rows, **columns):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load(tmp_path, rows, **columns)
+    return [str(w.message) for w in caught if issubclass(w.category, Note)]
+
+
+def test_columns_that_are_not_read_are_said(tmp_path):
+    assert said(tmp_path, ROWS) == said(tmp_path, [{**row, "skill": "x"} for row in ROWS]) == []
+    (note,) = said(tmp_path, [*ROWS[:5], {**ROWS[5], "id": 7}, *ROWS[6:]])
+    assert note.endswith("rows.jsonl: fields that are not read: 'id' (line 6).")
+    (note,) = said(tmp_path, [{**row, **dict.fromkeys("abcdef", 1)} for row in ROWS])
+    assert note.endswith("'d' (line 1) and 2 more.")
+
+
+@pytest.mark.parametrize(("slip", "role"), [("skil", "skill"), ("Skills", "skill"), ("solutoin", "solution")])
+def test_a_misspelt_column_is_said_with_the_way_out(tmp_path, slip, role):
+    (note,) = said(tmp_path, [{**row, slip: row["answer"]} for row in ROWS])
+    assert f"'{slip}' (line 1); if '{slip}' is the {role}, say --set task.{role}={slip}." in note
+    assert said(tmp_path, [{**row, slip: row["answer"]} for row in ROWS], **{role: slip}) == []
+
+
+def test_a_renamed_solution_must_be_there(tmp_path):
+    with pytest.raises(InvalidData, match=r"no row has the field 'work' \(fields: prompt, answer\)"):
+        load(tmp_path, ROWS, solution="work")
+
+
+@pytest.mark.parametrize("tokens", [0, -4, "abc", 2.5, None, float("nan")])
+def test_a_reply_needs_room_for_a_token(tmp_path, tokens):
+    with pytest.raises(InvalidData, match=r"^max_new_tokens must be a whole number"):
+        load(tmp_path, ROWS, max_new_tokens=tokens)
+
+
 def test_equal_rows_are_one_problem(tmp_path):
     task = load(tmp_path, [*ROWS, ROWS[0], {"prompt": "CAPITAL number 1?", "answer": "city 1"}])
     assert task.duplicates == 2
@@ -113,3 +156,21 @@ def test_text_is_compared_after_normalisation(tmp_path):
         assert task.verify(problem, right).correct
     for wrong in ("City 7 or City 8", "City 77", "it is City 7", "x\nCity 7"):
         assert not task.verify(problem, wrong).correct
+
+
+def test_the_micro_student_is_asked_though_its_context_is_no_longer_than_a_reply(tmp_path):
+    pytest.importorskip("torch")
+    from dataenv.envs.skill_list import SkillListEnv
+
+    rows = [
+        {"prompt": f"copy {word}=", "answer": word} for a, b, c in product("abcdef", repeat=3) for word in [a + b + c]
+    ]
+    env = SkillListEnv(load(tmp_path, rows), "micro", rows=20, feedback=10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "Task .* has one skill")
+        env.reset(seed=0)
+    examination = env.situation.examination
+    assert examination.overlong == 0
+    assert env.task.max_new_tokens >= env.student.context == 128
+    assert examination.accuracy > 0

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import orjson
 
-from dataenv.errors import InvalidData, TrainingFailed
+from dataenv.errors import InvalidData
 from dataenv.records import Example, Prompt, Reply, TeachReport
 from dataenv.students.recipe import Recipe
 from dataenv.students.weights import Base, threads
@@ -26,7 +26,8 @@ class CausalLM:
         source: Hub id ("org/name"), local folder, or a `Base` that says how the weights come about.
         method: "lora" trains low-rank adapters on all linear layers; "full" trains every weight.
         rank, alpha: size and scale of the adapters (scale alpha / rank).
-        learning_rate, epochs, batch: see `training.Recipe`; learning_rate None is 1e-3 for LoRA, 1e-4 for full.
+        learning_rate, epochs, batch, micro_batch, schedule, beta, checkpointing, packing, compile: see
+            `recipe.Recipe`; learning_rate None is 1e-3 for LoRA, 1e-4 for full.
         template, system: see `encoding.Encoder`.
         max_length: tokens a training row may have, prompt and completion; longer rows are dropped and counted.
         shots: exemplars before each problem in the few-shot examination of the untaught student.
@@ -48,7 +49,12 @@ class CausalLM:
         learning_rate: float | None = None,
         epochs: int = 1,
         batch: int = 8,
-        micro_batch: int = 2048,
+        micro_batch: int | None = None,
+        schedule: Literal["cosine", "constant"] = "cosine",
+        beta: float = 0.1,
+        checkpointing: bool | None = None,
+        packing: bool | None = None,
+        compile: bool = False,
         template: str | None = None,
         system: str | None = None,
         max_length: int = 1024,
@@ -71,7 +77,17 @@ class CausalLM:
         self._method = method
         self._rank, self._alpha, self._seed = rank, alpha, seed
         rate = learning_rate if learning_rate is not None else (1e-3 if method == "lora" else 1e-4)
-        self._recipe = Recipe(learning_rate=rate, epochs=epochs, batch=batch, micro_batch=micro_batch)
+        self._recipe = Recipe(
+            learning_rate=rate,
+            schedule=schedule,
+            epochs=epochs,
+            batch=batch,
+            micro_batch=micro_batch,
+            checkpointing=checkpointing,
+            packing=packing,
+            compile=compile,
+            beta=beta,
+        )
         self._template, self._system = template, system
         self._max_length, self._answer_batch = max_length, answer_batch
         self._device, self._dtype = device, dtype
@@ -185,35 +201,26 @@ class CausalLM:
 
     def teach(self, examples: Sequence[Example], *, seed: int) -> TeachReport:
         model = self._load()
-        rows = [self._encoder.row(example) for example in examples]
-        fitting = [(p, c) for p, c in rows if len(p) + len(c) <= min(self._max_length, self._context)]
+        encoder = self._encoder
+        rows = [encoder.row(e) if e.rejected is None else encoder.pair(e) for e in examples]
+        longest = min(self._max_length, self._context)
+        fitting = [row for row in rows if len(row[0]) + max(map(len, row[1:])) <= longest]
         overlong = len(rows) - len(fitting)
         if not fitting:
             return TeachReport(rows=0, tokens=0, loss=None, overlong=overlong)
-        if any(example.rejected is not None for example in examples):
-            raise InvalidData(
-                f"Student '{self.name}' cannot learn from preference pairs yet; send rows without 'rejected'."
-            )
         from dataenv.students.training import train
 
         before = self.clone_state()
         try:
             with threads(self._threads):
                 loss = train(model, fitting, self._recipe, seed=seed)
-        except BaseException as error:  # an interrupt too must not leave half-trained weights
-            model.eval()
+        except BaseException:  # an interrupt too must not leave half-trained weights
             for weight in self._trainable.values():
                 weight.grad = None
             self.restore_state(before)
-            if _out_of_memory(error):
-                raise TrainingFailed(
-                    f"Memory ran out while teaching {len(fitting)} rows; lower micro_batch (now "
-                    f"{self._recipe.micro_batch} tokens), max_length ({self._max_length}) or rank ({self._rank}). "
-                    "The student is as it was before this step."
-                ) from error
             raise
         self._version = None
-        tokens = self._recipe.epochs * sum(len(p) + len(c) for p, c in fitting)
+        tokens = self._recipe.epochs * sum(len(row[0]) + len(answer) for row in fitting for answer in row[1:])
         return TeachReport(rows=len(fitting), tokens=int(tokens), loss=loss, overlong=overlong)
 
     # -- answering -------------------------------------------------------------------------------------------------
@@ -264,9 +271,3 @@ def _end_ids(model: Any) -> list[int]:
     """End-of-sequence ids the model's own generation config names."""
     ids = model.generation_config.eos_token_id
     return [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    words = str(error).lower()
-    told = any(sign in words for sign in ("out of memory", "not enough memory", "can't allocate memory"))
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and told)

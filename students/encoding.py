@@ -41,7 +41,12 @@ class Encoder:
 
     def row(self, example: Example) -> tuple[list[int], list[int]]:
         """Token ids of a training row: (the prompt exactly as at inference, the completion with its end token)."""
-        return self.prompt(example.prompt), [*self._ids(example.completion), self.end]
+        return self.prompt(example.prompt), self._answer(example.completion)
+
+    def pair(self, example: Example) -> tuple[list[int], list[int], list[int]]:
+        """Token ids of a preference pair: `row`'s, and the rejected completion with its end token."""
+        assert example.rejected is not None
+        return *self.row(example), self._answer(example.rejected)
 
     def render(self, prompt: Prompt, shots: Sequence[Example] = ()) -> str:
         """The text that `prompt` encodes."""
@@ -70,6 +75,9 @@ class Encoder:
             messages.append({"role": "user", "content": shot.prompt.text})
             messages.append({"role": "assistant", "content": shot.completion})
         return [*messages, {"role": "user", "content": prompt.text}]
+
+    def _answer(self, text: str) -> list[int]:
+        return [*self._ids(text), self.end]
 
     def _ids(self, text: str) -> list[int]:
         # The chat template writes the special tokens itself; adding them again would double the begin token.

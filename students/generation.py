@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dataenv.errors import GenerationFailed
 from dataenv.progress import report
+from dataenv.students.memory import out_of_memory, replies_at_once
 
 
 @torch.no_grad()
@@ -27,6 +29,9 @@ def generate(
     where the model's context ends.
 
     The stop token is kept, so that a reply that ended can be told from one that was cut. Temperature 0 is greedy.
+    Up to `batch` are decoded together: fewer where their keys and values would take too much memory.
+
+    Raises GenerationFailed where memory does not suffice for one, or runs out.
     """
     device = next(model.parameters()).device
     context = getattr(model.config, "max_position_embeddings", None) or sys.maxsize
@@ -34,19 +39,32 @@ def generate(
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     replies: list[list[int]] = [[] for _ in prompts]
     stops = torch.tensor(sorted(stop), device=device)
-    for start in range(0, len(order), batch):
-        chosen = order[start : start + batch]
+    shared = _shared_prefix(prompts) if prompts else 0
+    done = 0
+    while done < len(order):
+        longest = len(prompts[order[done]])
+        new = min(max_new_tokens, context - len(prompts[order[-1]]))
+        chosen = order[done : done + replies_at_once(model, longest=longest, shared=shared, new=new, most=batch)]
         limits = [min(max_new_tokens, context - len(prompts[i])) for i in chosen]
-        _decode(
-            model,
-            [prompts[i] for i in chosen],
-            [replies[i] for i in chosen],
-            limits,
-            stops,
-            temperature,
-            generator,
-        )
-        report("answer", start + len(chosen), len(order))
+        try:
+            _decode(
+                model,
+                [prompts[i] for i in chosen],
+                [replies[i] for i in chosen],
+                limits,
+                stops,
+                temperature,
+                generator,
+            )
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise GenerationFailed(
+                f"Memory ran out while {len(chosen)} replies to prompts of up to {longest} tokens were decoded; lower "
+                "answer_batch, max_new_tokens or shots. The student is unchanged."
+            ) from error.with_traceback(None)  # its frames would hold on to what filled the memory
+        done += len(chosen)
+        report("answer", done, len(order))
     return replies
 
 
@@ -116,7 +134,7 @@ def _prefill(model: Any, prompts: list[list[int]], device: torch.device) -> tupl
     return out.logits[:, -1], cache, mask.to(device)
 
 
-def _shared_prefix(prompts: list[list[int]]) -> int:
+def _shared_prefix(prompts: Sequence[list[int]]) -> int:
     """How many first tokens all prompts share, leaving each at least one of its own to have logits to go on from."""
     first, last = min(prompts), max(prompts)  # what these two share, everything between them shares
     most = min(len(p) for p in prompts) - 1

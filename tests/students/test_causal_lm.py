@@ -6,7 +6,6 @@ import torch
 from dataenv.errors import InvalidData, TrainingFailed
 from dataenv.protocols import Student
 from dataenv.records import Example, Image, Prompt
-from dataenv.students import causal_lm
 
 WORDS = ["abc", "de", "fghij", "k", "lmnop", "qrs", "tu", "vwxyz"]
 ROWS = [Example(prompt=f"rev {w}", completion=w[::-1]) for w in WORDS]
@@ -224,13 +223,6 @@ def test_an_error_midway_leaves_the_student_as_it_was(student, monkeypatch, erro
     student.teach(ROWS, seed=0)
 
 
-def test_preference_pairs_are_refused_before_anything_changes(student):
-    version = student.version
-    with pytest.raises(InvalidData, match="preference pairs"):
-        student.teach([*ROWS, Example(prompt="q", completion="a", rejected="b")], seed=0)
-    assert student.version == version
-
-
 def test_global_generators_stay_untouched(make, method):
     before = torch.get_rng_state()
     student = make(method=method)
@@ -401,9 +393,3 @@ def test_settings_without_a_meaning_are_refused_at_once(make, options, word):
 def test_a_student_without_a_chat_template_says_what_to_do(make):
     with pytest.raises(InvalidData, match="template="):
         make(template=None).answer(PROMPTS, max_new_tokens=1)
-
-
-def test_out_of_memory_is_told_from_other_errors():
-    assert causal_lm._out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
-    assert not causal_lm._out_of_memory(ValueError("out of memory"))
-    assert not causal_lm._out_of_memory(RuntimeError("shape mismatch"))

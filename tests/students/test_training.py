@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from dataenv.errors import InvalidData, TrainingFailed
 from dataenv.progress import listening
+from dataenv.students.memory import footprint
 from dataenv.students.training import Recipe, _schedule, grouped_batches, train
 
 
@@ -82,6 +83,7 @@ def test_an_accumulated_batch_is_the_whole_batch(model, micro_batch):
 
 def test_micro_batches_keep_to_their_size(model, monkeypatch):
     shapes = []
+    footprint(model)  # it makes forward passes of its own, once
     forward = type(model).forward
     monkeypatch.setattr(
         type(model),
@@ -175,6 +177,31 @@ def test_the_schedule_warms_up_to_the_peak_and_falls_to_the_floor():
     assert _schedule(0, 1, recipe) == 1.0
 
 
+def test_the_constant_schedule_stays_at_the_peak():
+    recipe = Recipe(learning_rate=1.0, warmup=0.1, schedule="constant")
+    assert [_schedule(i, 20, recipe) for i in range(20)] == [0.5, *[1.0] * 19]
+
+
+@pytest.mark.slow
+def test_a_compiled_training_is_the_same_training(model, monkeypatch):
+    """With torch's own graph capture, but a back end that needs no compiler."""
+    capture, seen = torch.compile, []
+
+    def back_end(graph, inputs):
+        seen.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", lambda call, dynamic: capture(call, dynamic=dynamic, backend=back_end))
+    plain = copy.deepcopy(model)
+    losses = [
+        train(m, rows(16), Recipe(learning_rate=1e-3, compile=on), seed=0) for m, on in ((model, True), (plain, False))
+    ]
+    assert 1 <= len(seen) <= 3  # all layers share it
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    torch.testing.assert_close(weights(model), weights(plain), atol=1e-5, rtol=0)
+    assert not any("forward" in vars(layer) for layer in model.modules())
+
+
 def test_progress_counts_rows_over_all_epochs(model):
     heard = []
     with listening(lambda *what: heard.append(what)):
@@ -193,6 +220,8 @@ def test_progress_counts_rows_over_all_epochs(model):
         {"batch": 0},
         {"micro_batch": 0},
         {"clip": 0},
+        {"beta": 0},
+        {"schedule": "linear"},
     ],
 )
 def test_settings_without_a_meaning_are_refused_by_name(wrong):

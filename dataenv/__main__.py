@@ -1,5 +1,20 @@
-"""`python -m dataenv` is the command line."""
+"""The command line as a process: `dataenv`, or `python -m dataenv`. Ctrl-C ends it quietly, at whatever moment."""
 
-from dataenv.cli import main
+import signal
+import sys
 
-main()
+
+def main() -> None:
+    """`cli.main`, with its imports under guard too; once it is done, nothing is left that could be interrupted."""
+    try:
+        from dataenv.cli import main as command
+
+        command()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import logging
 import os
 import sys
@@ -19,7 +21,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dataenv import __version__
-from dataenv.errors import DataEnvError, InvalidData, Note
+from dataenv.errors import DataEnvError, InvalidData, Note, RunError
 from dataenv.runs.config import RunConfig
 
 app = typer.Typer(
@@ -28,7 +30,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-OUT = Console()
+
+
+class Output(Console):
+    """Standard output; where it takes nothing (a full disk), that is one sentence like any other error."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        try:
+            super().print(*objects, **options)
+        except OSError as error:
+            with Path(os.devnull).open("w") as nowhere:  # for what is still held, so that the process can end
+                os.dup2(nowhere.fileno(), self.file.fileno())
+            raise RunError(
+                f"The output cannot be written ({error.strerror}); give it a place and repeat the command: a run goes "
+                "on where it stopped."
+            ) from error
+
+
+OUT = Output()
 ERR = Console(stderr=True)
 _DEFAULT = RunConfig()
 
@@ -42,6 +61,7 @@ class Kind(StrEnum):
     engines = "engines"
     envs = "envs"
     discoveries = "discoveries"
+    generators = "generators"
 
 
 class Regime(StrEnum):
@@ -102,7 +122,9 @@ def run(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="An option of a part, e.g. --set student.learning_rate=5e-4.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder; runs/TASK-STUDENT-TEACHER-SEED when left out.")] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Run folder; runs/TASK-STUDENT-TEACHER-SEED when left out.")
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Teach a student for one episode, then give it the sealed exam. The same command goes on where it was stopped."""
@@ -131,20 +153,30 @@ def run(
         )
     except ValidationError as error:
         fault = error.errors()[0]
-        raise InvalidData(f"--{'.'.join(map(str, fault['loc']))}: {fault['msg']} (got {fault['input']!r}).") from error
-    name = "-".join(_file_name(part) for part in (task, student, teacher, str(seed)))
-    from dataenv.runs.episode import start
+        flag = ".".join(map(str, fault["loc"])).replace("_", "-")
+        raise InvalidData(f"--{flag}: {fault['msg']} (got {fault['input']!r}).") from error
+    if out == "":
+        raise InvalidData("--out is empty; name a folder, or leave it out.")
+    folder = Path(out or "runs/" + "-".join(_file_name(part) for part in (task, student, teacher, str(seed))))
 
-    folder = out or Path("runs") / name
-    _watched(folder, json, lambda watcher: start(config, folder, watcher))
+    def work(watcher: Any) -> dict[str, Any]:
+        from dataenv.runs.episode import start
+
+        return start(config, folder, watcher)
+
+    _watched(folder, json, work)
 
 
 @app.command()
 def resume(folder: Annotated[Path, typer.Argument(help="A run folder.")], json: JsonFlag = False) -> None:
     """Go on with a run that was stopped; it ends as it would have ended."""
-    from dataenv.runs import episode
 
-    _watched(folder, json, lambda watcher: episode.resume(folder, watcher))
+    def work(watcher: Any) -> dict[str, Any]:
+        from dataenv.runs import episode
+
+        return episode.resume(folder, watcher)
+
+    _watched(folder, json, work)
 
 
 @app.command()
@@ -197,7 +229,7 @@ def skills(
     for line in _skill_lines(result):
         console.print(line, soft_wrap=True, markup=False, highlight=False)
     if json:
-        sys.stdout.write(orjson.dumps(result).decode() + "\n")
+        _print_json(result)
 
 
 @app.command()
@@ -230,11 +262,26 @@ def main() -> None:
             usual(message, category, *where, **options)
 
     warnings.showwarning = show
+    codecs.register_error("plain", _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="plain")
     try:
         app(standalone_mode=True)
     except DataEnvError as error:
         ERR.print(f"error: {error}", style="red", soft_wrap=True, markup=False, highlight=False)
         sys.exit(1)
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """What stands for characters that the output's encoding lacks."""
+    assert isinstance(error, UnicodeEncodeError)
+    signs = {"\u00a0": " ", "±": "+-", "−": "-", "–": "-", "…": "..."}
+    return "".join(signs.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
+
+
+def _print_json(result: dict[str, Any]) -> None:
+    OUT.out(orjson.dumps(result).decode(), highlight=False)
 
 
 def _print_rows(rows: Iterable[Sequence[str]], console: Console = OUT) -> None:
@@ -279,23 +326,27 @@ def _skill_lines(result: dict[str, Any]) -> Iterator[str]:
 
 def _watched(folder: Path, json: bool, work: Callable[[Any], dict[str, Any]]) -> None:
     """Carry out a run with a live display, write its report, and print the outcome."""
-    from dataenv.progress import listening
-    from dataenv.runs.console import Screen
-    from dataenv.runs.report import write_report
-
     console = ERR if json else OUT
     try:
+        from dataenv.progress import listening
+        from dataenv.runs.console import Screen
+        from dataenv.runs.report import write_report
+
         with Screen(console) as screen, listening(screen):
             result = work(screen)
-        page = write_report(folder)
+        try:
+            line = f"report: {write_report(folder)}"
+        except RunError as error:  # the run is done, whatever becomes of its page
+            line = f"note: {error}"
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+        if json:
+            _print_json(result)
     except KeyboardInterrupt:
-        ERR.print(
-            f"interrupted; 'dataenv resume {folder}' goes on from the last finished step", markup=False, soft_wrap=True
-        )
+        from dataenv.runs.folder import holds_run
+
+        there = f"'dataenv resume {folder}' goes on from the last finished step"
+        ERR.print(f"interrupted; {there if holds_run(folder) else 'nothing was begun'}", markup=False, soft_wrap=True)
         sys.exit(130)
-    console.print(f"report: {page}", soft_wrap=True, markup=False, highlight=False)
-    if json:
-        sys.stdout.write(orjson.dumps(result).decode() + "\n")
 
 
 def _options(settings: list[str]) -> dict[Any, dict[str, Any]]:
@@ -322,14 +373,18 @@ def _listing(kind: Kind) -> dict[str, str]:
     from dataenv.envs import ENVS
     from dataenv.skills import discoveries
     from dataenv.students import students
+    from dataenv.students.generators import generators
     from dataenv.tasks import tasks
 
     if kind is Kind.envs:
         return {name: f"{summary} ({id})" for name, (id, _, summary) in ENVS.items()}
-    registries = (tasks, students, teachers, engines, discoveries)
+    registries = (tasks, students, teachers, engines, discoveries, generators)
     registry = next(registry for registry in registries if registry.plural == kind)
     return {id: entry.summary for id, entry in registry.entries().items()}
 
 
-def _file_name(text: str) -> str:
-    return "".join(c if c.isalnum() or c in "._" else "-" for c in Path(text).name or text)
+def _file_name(spec: str) -> str:
+    """A part's id and the last name of its argument, as a file name."""
+    id, _, argument = spec.partition(":")
+    text = "-".join(Path(name).name or name for name in (id, argument) if name)
+    return "".join(c if c.isalnum() or c in "._" else "-" for c in text)

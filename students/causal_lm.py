@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import orjson
 
 from dataenv.errors import InvalidData
 from dataenv.records import Example, Prompt, Reply, TeachReport
+from dataenv.students.generators import Generator, generators
 from dataenv.students.recipe import Recipe
 from dataenv.students.weights import Base, threads
 
@@ -31,6 +32,9 @@ class CausalLM:
         template, system: see `encoding.Encoder`.
         max_length: tokens a training row may have, prompt and completion; longer rows are dropped and counted.
         shots: exemplars before each problem in the few-shot examination of the untaught student.
+        generator: who computes the replies: an id of `generators` ("batched", "vllm", "vllm:http://HOST:PORT"), or a
+            `Generator`.
+        answer_batch: replies that the batched generator decodes at a time.
         device, dtype: e.g. "cuda", "bfloat16"; None chooses the fastest this machine has.
         threads: processor threads to compute with; None is torch's own choice.
         seed: of the adapters' starting values.
@@ -59,6 +63,7 @@ class CausalLM:
         system: str | None = None,
         max_length: int = 1024,
         shots: int = 4,
+        generator: str | Generator = "batched",
         answer_batch: int = 64,
         device: str | None = None,
         dtype: str | None = None,
@@ -74,8 +79,11 @@ class CausalLM:
         self.base = source if isinstance(source, Base) else Base(source)
         self.name = name or self.base.id
         self.shots = shots
-        self._method = method
-        self._rank, self._alpha, self._seed = rank, alpha, seed
+        self.generator: Generator = generators.make(generator) if isinstance(generator, str) else generator
+        self.trainer: Callable[..., float] | None = None
+        """What trains in place of `training.train`; see `stacked.stack`."""
+        self.method, self.rank, self.answer_batch, self.threads = method, rank, answer_batch, threads
+        self._alpha, self._seed = alpha, seed
         rate = learning_rate if learning_rate is not None else (1e-3 if method == "lora" else 1e-4)
         self._recipe = Recipe(
             learning_rate=rate,
@@ -89,9 +97,8 @@ class CausalLM:
             beta=beta,
         )
         self._template, self._system = template, system
-        self._max_length, self._answer_batch = max_length, answer_batch
+        self._max_length = max_length
         self._device, self._dtype = device, dtype
-        self._threads = threads
         self._model: Any = None
 
     # -- weights ---------------------------------------------------------------------------------------------------
@@ -102,23 +109,36 @@ class CausalLM:
             from dataenv.students import lora
             from dataenv.students.encoding import Encoder
 
-            dtype = self._dtype or ("float32" if self._method == "full" else None)
+            dtype = self._dtype or ("float32" if self.method == "full" else None)
             base, tokenizer = self.base.load(self._device, dtype)
             self._encoder = Encoder(tokenizer, name=self.name, template=self._template, system=self._system)
             shared = {id(t): t for t in (*base.parameters(), *base.buffers())}
-            if self._method == "lora":
+            if self.method == "lora":
                 model = copy.deepcopy(base, shared)  # a skeleton of its own over the same tensors
-                lora.add_lora(model, rank=self._rank, alpha=self._alpha, seed=self._seed)
+                lora.add_lora(model, rank=self.rank, alpha=self._alpha, seed=self._seed)
             else:
                 model = copy.deepcopy(base).requires_grad_(True)
             self._trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-            self._context = int(getattr(model.config, "max_position_embeddings", self._max_length))
+            self.context = int(getattr(model.config, "max_position_embeddings", self._max_length))
             self._untaught = {name: p.detach().clone() for name, p in self._trainable.items()}
             self._version: str | None = None
             # A slice of hidden states is not contiguous, and torch would then copy the output weights for every row.
             model.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:]))
             self._model = model.eval()
         return self._model
+
+    @property
+    def model(self) -> Any:
+        """The model of `transformers` with its trainable weights."""
+        return self._load()
+
+    @property
+    def taught(self) -> bool:
+        """Whether any weight differs from the untaught student's."""
+        import torch
+
+        self._load()
+        return any(not torch.equal(weight, self._untaught[name]) for name, weight in self._trainable.items())
 
     @property
     def version(self) -> str:
@@ -160,8 +180,8 @@ class CausalLM:
         from dataenv.students import lora
 
         self._load()
-        if self._method == "lora":
-            lora.save_lora(self.clone_state(), folder, base=self.base.id, rank=self._rank, alpha=self._alpha)
+        if self.method == "lora":
+            lora.save_lora(self.clone_state(), folder, base=self.base.id, rank=self.rank, alpha=self._alpha)
             return
         folder.mkdir(parents=True, exist_ok=True)
         save_file({name: w.detach().cpu().contiguous() for name, w in self._trainable.items()}, folder / FULL_WEIGHTS)
@@ -174,7 +194,7 @@ class CausalLM:
         from dataenv.students import lora
 
         self._load()
-        if self._method == "lora":
+        if self.method == "lora":
             state = lora.load_lora(folder, base=self.base.id, alpha=self._alpha)
         else:
             try:
@@ -192,7 +212,8 @@ class CausalLM:
         self.restore_state(state)
 
     def close(self) -> None:
-        """Let go of the model; a later call loads it again, untaught."""
+        """Let go of the model and the generator; a later call loads them again, untaught."""
+        self.generator.close()
         self._model = None
         self._trainable, self._untaught = {}, {}
         gc.collect()
@@ -203,17 +224,18 @@ class CausalLM:
         model = self._load()
         encoder = self._encoder
         rows = [encoder.row(e) if e.rejected is None else encoder.pair(e) for e in examples]
-        longest = min(self._max_length, self._context)
+        longest = min(self._max_length, self.context)
         fitting = [row for row in rows if len(row[0]) + max(map(len, row[1:])) <= longest]
         overlong = len(rows) - len(fitting)
         if not fitting:
             return TeachReport(rows=0, tokens=0, loss=None, overlong=overlong)
         from dataenv.students.training import train
 
+        self.generator.rest()
         before = self.clone_state()
         try:
-            with threads(self._threads):
-                loss = train(model, fitting, self._recipe, seed=seed)
+            with threads(self.threads):
+                loss = (self.trainer or train)(model, fitting, self._recipe, seed=seed)
         except BaseException:  # an interrupt too must not leave half-trained weights
             for weight in self._trainable.values():
                 weight.grad = None
@@ -235,28 +257,19 @@ class CausalLM:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> list[list[Reply]]:
-        from dataenv.students.generation import generate
-        from dataenv.students.lora import merge_lora, unmerge_lora
-
         model = self._load()
         encoded = [self._encoder.prompt(prompt, shots) for prompt in prompts]
         # The limit is an upper bound that few replies need, so a prompt is asked if it leaves room for any reply.
-        fits = [i for i, ids in enumerate(encoded) if len(ids) < self._context]
+        fits = [i for i, ids in enumerate(encoded) if len(ids) < self.context]
         stop = {self._encoder.end, *_end_ids(model)}
-        swapped = merge_lora(model)
-        try:
-            with threads(self._threads):
-                made = generate(
-                    model,
-                    [encoded[i] for i in fits for _ in range(samples)],
-                    max_new_tokens=max_new_tokens,
-                    stop=stop,
-                    temperature=temperature,
-                    seed=seed,
-                    batch=self._answer_batch,
-                )
-        finally:
-            unmerge_lora(swapped)
+        made = self.generator.generate(
+            self,
+            [encoded[i] for i in fits for _ in range(samples)],
+            max_new_tokens=max_new_tokens,
+            stop=stop,
+            temperature=temperature,
+            seed=seed,
+        )
         replies = [[Reply("", "overlong")] * samples for _ in prompts]
         for at, i in enumerate(fits):
             replies[i] = [self._reply(ids, stop) for ids in made[at * samples : (at + 1) * samples]]

@@ -69,13 +69,12 @@ def refused(done, *words):
     return True
 
 
-def process(*arguments, code="from dataenv.cli import main; main()", columns=300, **options):
+def process(*arguments, code="from dataenv.__main__ import main; main()", columns=300, env=None, **options):
     """The command in a process of its own."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": str(columns)}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": str(columns), **(env or {})}
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
-    )
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+    return subprocess.Popen(command, env=environment, **options)
 
 
 # -- run, resume, report ----------------------------------------------------------------------------------------------
@@ -118,6 +117,40 @@ def test_the_same_command_again_gives_the_same_answer(call, toy):
     assert json.loads(first.out) == json.loads(second.out) == json.loads(third.out)
     assert second.code == third.code == 0
     assert "step 1" not in second.err
+    assert [line.split(" (")[0] for line in second.err.splitlines()][:1] == ["exam"]
+
+
+@pytest.mark.parametrize(
+    ("task", "student", "name"),
+    [
+        ("gsm8k:/nope", "micro", "gsm8k-nope-micro-random-0"),
+        ("jsonl:deep/my problems.jsonl", "hf:org/Name-0.6B", "jsonl-my-problems.jsonl-hf-Name-0.6B-random-0"),
+        ("reasoning-gym:gcd,lcm", "Qwen/Qwen3-0.6B", "reasoning-gym-gcd-lcm-Qwen3-0.6B-random-0"),
+        ("drills", "./models/mine/", "drills-mine-random-0"),
+    ],
+)
+def test_the_folder_of_a_run_is_named_by_all_its_parts(call, monkeypatch, task, student, name):
+    from dataenv.runs import episode
+
+    seen = []
+    monkeypatch.setattr(episode, "start", lambda config, folder, watcher: seen.append(folder) or sys.exit(0))
+    call("run", "--task", task, "--student", student, "--teacher", "random")
+    assert [str(folder) for folder in seen] == [f"runs/{name}"]
+
+
+def test_a_finished_run_is_told_where_nothing_can_be_written(call, toy, monkeypatch, tmp_path):
+    """The report stays as it is; the result is what was asked for."""
+    first = call("run", *TOY, *SMALL, "--out", "here", "--json")
+
+    def refuse(*_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    from pathlib import Path
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    done = call("resume", "here", "--json")
+    assert (done.code, json.loads(done.out)) == (0, json.loads(first.out))
+    assert "note: The report cannot be written to here/report.html: Read-only file system" in done.err
 
 
 def test_options_reach_the_parts(call, toy, tmp_path):
@@ -204,8 +237,8 @@ def test_a_corrected_command_may_use_the_folder_of_the_mistaken_one(call, toy):
         ("student.epochs=0", ["epochs must be at least 1"]),
         ("student.learning_rate=NaN", ["student 'micro'"]),
         ("student.base_seed=x", ["base seed must be a whole number"]),
-        ("teacher.floor=2", ["floor <= 1", "2"]),
-        ("teacher.power=[1]", ["teacher 'error-proportional' cannot be built"]),
+        ("teacher.floor=2", ["error-proportional", "floor", "2"]),
+        ("teacher.power=[1]", ["error-proportional", "power", "[1]"]),
         ("task.depth=3", ["task 'drills' cannot be built", "'depth'"]),
         ("engine.depth=3", ["engine 'procedural' cannot be built", "'depth'"]),
     ],
@@ -230,13 +263,45 @@ def test_a_number_out_of_range_is_a_usage_error(call, tmp_path, option, value):
     assert list(tmp_path.iterdir()) == []
 
 
+HUGE = "100000000000000000000"
+
+
 @pytest.mark.parametrize(
-    ("option", "value"), [("--target", "0"), ("--target", "1.5"), ("--target", "nan"), ("--replay", "101")]
-)
+    ("option", "value"),
+    [
+        ("--target", "0"), ("--target", "1.5"), ("--target", "nan"), ("--replay", "101"), ("--replay", "inf"),
+        ("--replay", "1000000000"), ("--rows", "100000000"), ("--steps", HUGE), ("--rows", HUGE), ("--max-rows", HUGE),
+        ("--feedback", HUGE), ("--exam", HUGE), ("--seed", HUGE),
+    ],
+)  # fmt: skip
 def test_a_number_the_configuration_refuses_is_named(call, tmp_path, option, value):
     done = call("run", "--task", "drills", "--student", "micro", option, value)
-    assert refused(done, option.lstrip("-"), value.removesuffix(".0"))
+    assert refused(done, f"error: {option}: ", value.removesuffix(".0"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--exam", "--feedback"])
+def test_all_problems_of_a_task_that_mints_them_are_refused_at_once(call, tmp_path, option):
+    done = call("run", "--task", "drills", "--student", "micro", option, 0)
+    assert refused(done, f"{option} 0 asks for all problems of 'drills'", "give a number")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [("", ["--out is empty"]), ("file/run", ["file/run/events.jsonl cannot be written (Not a directory)", "--out"])],
+)
+def test_a_place_for_a_run_that_is_none_is_refused(call, toy, tmp_path, out, words):
+    (tmp_path / "file").write_text("")
+    assert refused(call("run", *TOY, *SMALL, "--out", out), *words)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_data_that_is_not_there_leaves_no_folder(call, tmp_path):
+    (tmp_path / "empty").mkdir()
+    done = call("run", "--task", "gsm8k:empty", "--student", "micro")
+    assert refused(done, "empty has neither", "jsonl")
+    assert [p.name for p in tmp_path.iterdir()] == ["empty"]
 
 
 def test_a_broken_line_of_data_is_named_by_file_and_number(call, tmp_path):
@@ -246,14 +311,15 @@ def test_a_broken_line_of_data_is_named_by_file_and_number(call, tmp_path):
     done = call("run", "--task", "jsonl:mine.jsonl", "--student", "micro", "--out", "here")
     assert refused(done, "mine.jsonl, line 7: not JSON")
     assert not (tmp_path / "here").exists()
-    assert refused(call("run", "--task", "jsonl:no.jsonl", "--student", "micro"), "no.jsonl", "No such file")
-    assert refused(call("run", "--task", "jsonl", "--student", "micro"), "task 'jsonl' cannot be built", "path")
+    assert refused(call("run", "--task", "jsonl:no.jsonl", "--student", "micro"), "no.jsonl", "no such file")
+    assert refused(call("run", "--task", "jsonl", "--student", "micro"), "jsonl")
 
 
 def test_a_folder_in_use_is_refused(call, toy, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     assert refused(call("run", *TOY, *SMALL, "--out", "."), "is not empty and holds no run (notes.txt)", "--out")
-    assert [p.name for p in tmp_path.iterdir() if p.name != "events.jsonl"] == ["notes.txt"]
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+    assert refused(call("report", "."), "has no events.jsonl")
 
 
 def test_another_run_in_the_same_folder_is_refused(call, toy):
@@ -277,7 +343,7 @@ def test_a_full_disk_is_one_sentence_with_the_command_that_goes_on(call, toy, mo
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         done = call("run", *TOY, *SMALL, "--out", "here", "--json")
-    assert refused(done, "here/config.json cannot be written (No space left on device)", "'dataenv resume here'")
+    assert refused(done, "here/config.json cannot be written (No space left on device)", "the same command again")
     assert call("run", *TOY, *SMALL, "--out", "here").code == 0
 
 
@@ -499,6 +565,80 @@ def test_ctrl_c_ends_the_process_with_130_and_the_run_can_go_on(tmp_path):
         done = files.events[-1]["step"]
     assert 1 <= done < 400
     assert list((tmp_path / "here").rglob("*.part")) == []
+
+
+# -- outputs that take nothing, or not everything -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["list", "tasks"], ["run"], ["run", "--json"]], ids=" ".join)
+@pytest.mark.parametrize("buffering", [1, -1], ids=["by lines", "in blocks"])
+def test_an_output_that_is_full_is_one_sentence_and_the_run_can_go_on(call, toy, monkeypatch, arguments, buffering):
+    arguments = [*arguments, *TOY, *SMALL, "--out", "here"] if arguments[0] == "run" else arguments
+    with monkeypatch.context() as patch, open("/dev/full", "w", buffering) as full:  # noqa: PTH123
+        patch.setattr(sys, "stdout", full)
+        done = call(*arguments)
+        full.flush()  # nothing is held that would fail when the process ends
+    told = done.err.splitlines()[-1]
+    assert done.code == 1
+    assert told.startswith("error: The output cannot be written (No space left on device); give it a place and repeat")
+    if arguments[0] == "run":
+        assert call(*arguments).code == 0
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_process_with_a_full_output_ends_with_that_sentence(unbuffered):
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = process("list", "tasks", stdout=full, env={"PYTHONUNBUFFERED": unbuffered})
+        _, err = done.communicate()
+    assert (done.returncode, len(err.splitlines())) == (1, 1), err
+    assert err.startswith("error: The output cannot be written")
+
+
+def test_an_output_with_few_characters_still_shows_the_run(call, toy, monkeypatch, tmp_path):
+    with monkeypatch.context() as patch, (tmp_path / "told").open("w", encoding="ascii") as plain:
+        patch.setattr(sys, "stdout", plain)
+        done = call("run", *TOY, *SMALL, "--out", "here")
+    told = (tmp_path / "told").read_text()
+    assert (done.code, done.err) == (0, "")
+    assert re.search(r"untaught: [\d.]+ % \+- [\d.]+ of the feedback problems", told)
+    assert "report: here/report.html" in told
+
+
+# -- Ctrl-C around the work -------------------------------------------------------------------------------------------
+
+EARLY = """
+import sys
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == {name!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+from dataenv.__main__ import main
+main()
+"""
+LATE = """
+import atexit, os, signal, sys
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
+from dataenv.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("name", ["typer", "dataenv.engines", "dataenv.runs.episode", "dataenv.runs.console"])
+def test_an_interrupt_while_the_program_loads_is_quiet(tmp_path, name):
+    code = EARLY.format(name=name)
+    done = process("run", *MICRO, "--out", "here", code=code, cwd=tmp_path)
+    out, err = done.communicate()
+    assert (done.returncode, out) == (130, ""), err
+    assert err in ("", "interrupted; nothing was begun\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_after_the_work_is_done_changes_nothing(tmp_path):
+    done = process("list", "tasks", code=LATE, cwd=tmp_path)
+    out, err = done.communicate()
+    assert (done.returncode, err) == (0, "")
+    assert out.count("\n") == len(tasks.entries())
 
 
 def test_a_spec_can_be_found_for_every_extra_without_importing_it():

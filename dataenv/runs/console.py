@@ -24,6 +24,19 @@ _DOING = {
 }
 
 
+def _rows(event: Mapping[str, Any]) -> str:
+    """The rows a step taught, and why they are not more."""
+    taught = event.get("rows_taught", event["accepted"])
+    why = []
+    if overlong := event["accepted"] - taught:
+        why.append(f"{overlong} too long for the student")
+    if short := sum(event.get("shortfall", {}).values()):
+        why.append(f"{short} fewer than asked")
+    if event["dropped"]:
+        why.append("dropped: " + ", ".join(f"{n} {reason}" for reason, n in event["dropped"].items()))
+    return f"{taught} rows" + (f" ({'; '.join(why)})" if why else "")
+
+
 class Screen:
     """A `Watcher` of events and a listener of progress in one. Use as a context manager around a run."""
 
@@ -93,10 +106,8 @@ class Screen:
         elif kind == "step":
             self.step = event["step"]
             self._note(event)
-            drops = ", ".join(f"{n} {reason}" for reason, n in event["dropped"].items())
-            dropped = f" (dropped: {drops})" if drops else ""
             self._say(
-                f"step {event['step']}/{self.steps}: {event['accepted']} rows{dropped}, "
+                f"step {event['step']}/{self.steps}: {_rows(event)}, "
                 f"accuracy {self._accuracy(event)}, gain {points(event['reward'])} ± "
                 f"{points(event['reward_error']).lstrip('+')} points, {duration(self.took[-1])}"
                 + (f", {self._left()}" if not self.live and self._left() else "")

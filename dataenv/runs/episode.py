@@ -7,10 +7,13 @@ the teacher's state and all rows are read back, and every draw comes from the se
 from __future__ import annotations
 
 import json
+import os
 import platform
 import resource
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import chdir, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,14 +25,15 @@ from pydantic import ValidationError
 from dataenv.envs.teaching import Past, Situation, TeachingEnv
 from dataenv.errors import DataEnvError, RunError
 from dataenv.examine import Examination
-from dataenv.protocols import Discovery, Privileged, Teacher
-from dataenv.records import Attempt, Example, Plan, SkillScore, Transition
+from dataenv.protocols import Discovery, Privileged, ProceduralTask, Task, Teacher
+from dataenv.records import Attempt, Example, Plan, SkillScore, Transition, content_hash
 from dataenv.runs.config import RunConfig
 from dataenv.runs.exam import sit_exam
-from dataenv.runs.folder import RunFolder
+from dataenv.runs.folder import RunFolder, holds_run
 from dataenv.seeding import child_seed
 from dataenv.skills.discovered import Discovered
 from dataenv.skills.discovery import freeze, thaw
+from dataenv.tasks.splits import SHARES
 
 
 class Watcher(Protocol):
@@ -42,35 +46,42 @@ def start(config: RunConfig, folder: Path, watcher: Watcher | None = None) -> di
     """Carry out `config` in `folder` (goes on with it where it stands there already); returns the result.
 
     Raises RunError when the folder holds something else. A run that stopped before its first examination was written
-    down has nothing to lose, and gives way.
+    down has nothing to lose, and gives way; one that cannot even begin, for want of weights or data, leaves no folder.
     """
-    if not (folder / "config.json").exists():  # a misspelt id or option must not leave a folder behind
+    fresh = not holds_run(folder)
+    if fresh:  # a misspelt id or option must not leave a folder behind
+        _must_be_free(folder)
         config.build_env()
         config.build_teacher()
+    absent = [place for place in (folder, *folder.parents) if not os.access(place, os.F_OK)]
     with RunFolder(folder) as files:
+        _must_have_its_log(files)
         known = files.config
         wanted = orjson.loads(config.model_dump_json())
-        begun = len(files.events) > 1
-        if known is None:
-            ours = (".config.json.part",) if files.events or files.unsound else ("events.jsonl", ".config.json.part")
-            if others := sorted(p.name for p in folder.iterdir() if p.name not in ours):
-                raise RunError(f"{folder} is not empty and holds no run ({others[0]}); choose another --out.")
-        elif begun and (different := [key for key in wanted if known.get(key) != wanted[key]]):
+        if files.begun and known and (different := [key for key in wanted if known.get(key) != wanted[key]]):
             raise RunError(
                 f"{folder} holds a run with another {', '.join(different)}; choose another --out, or "
                 f"'dataenv resume {folder}' to go on with that one."
             )
-        if not begun and known != wanted:
+        if not files.begun and known != wanted:
             files.keep(0)
             files.write(folder / "config.json", orjson.dumps(wanted, option=orjson.OPT_INDENT_2), sync=True)
-        return _carry_out(config, files, watcher)
+        try:
+            return _carry_out(config, files, watcher)
+        except RunError:
+            raise
+        except Exception:
+            if fresh and len(files.events) < 2:
+                _withdraw(folder, absent)
+            raise
 
 
 def resume(folder: Path, watcher: Watcher | None = None) -> dict[str, Any]:
     """Go on with the run in `folder`; a finished run just gives its result."""
-    if not (folder / "config.json").exists():
+    if not holds_run(folder):
         raise RunError(f"There is no run in {folder}; 'dataenv run --out {folder}' starts one.")
     with RunFolder(folder) as files:
+        _must_have_its_log(files)
         try:
             config = RunConfig.model_validate(files.config)
         except ValidationError as error:
@@ -89,7 +100,7 @@ def result_of(events: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
         "gain": exam["gain"],
         "gain_se": exam["gain_error"],
         "steps": len(steps),
-        "rows": steps[-1]["rows_total"] if steps else 0,
+        "rows": sum(_rows_taught(step) for step in steps),
         "seconds": _seconds(events),
         "run": str(folder),
         "hash": events[-1]["hash"],
@@ -104,11 +115,21 @@ def _carry_out(config: RunConfig, files: RunFolder, watcher: Watcher | None) -> 
             f"{files.path}/config.json is not what the run began with; put it back, or start a new run with --out."
         )
     if files.events and files.events[-1]["event"] == "end":
+        tell(next(event for event in files.events if event["event"] == "exam"))
         return result_of(files.events, files.path)
+    given = files.path
+    with _where_it_began(files):
+        _teach_and_examine(config, files, tell)
+    return result_of(files.events, given)
+
+
+def _teach_and_examine(config: RunConfig, files: RunFolder, tell: Any) -> None:
+    """Everything that is left of the run."""
     env, teacher = config.build_env(_frozen_skills(files)), config.build_teacher()
     if isinstance(teacher, Privileged):
         teacher.attach(env)
     try:
+        _must_have_its_data(files, env.task)
         state = _restored(config, files, env, teacher)
         for event in files.events:
             tell(event)
@@ -126,7 +147,11 @@ def _carry_out(config: RunConfig, files: RunFolder, watcher: Watcher | None) -> 
         files.append({"event": "end", "peak_memory_mib": round(memory), "seconds_total": _seconds(files.events)})
     finally:
         env.close()
-    return result_of(files.events, files.path)
+
+
+def _rows_taught(event: Mapping[str, Any]) -> int:
+    """New rows of a step that the student was taught; logs of earlier versions know only those that were accepted."""
+    return int(event.get("rows_taught", event["accepted"]))
 
 
 def _seconds(events: list[dict[str, Any]]) -> float:
@@ -147,9 +172,14 @@ def _begin(config: RunConfig, files: RunFolder, env: TeachingEnv[Any, Any], teac
             "skills": list(env.task.skills),
             "privileged": isinstance(teacher, Privileged),
             **_freeze_skills(files, env),
+            **_fingerprint(env.task),
             "prerequisites": {skill: list(before) for skill, before in env.task.prerequisites.items()},
             "versions": _versions(),
-            "machine": {"system": platform.platform(), "python": platform.python_version()},
+            "machine": {
+                "system": platform.platform(),
+                "python": platform.python_version(),
+                "folder": _here(),
+            },
         }
     )
     tell(files.events[-1])
@@ -198,6 +228,7 @@ def _step(
             "reward_error": info["reward_error"],
             "gain_by_skill": info["skill_gain"],
             "teach": info["teach"],
+            "rows_taught": _newly_taught(files, env, info),
             "rows_total": len(now.taught),
             "tokens": {"taught": info["teach"]["tokens"], "answered": now.examination.tokens},
             "terminated": terminated,
@@ -208,6 +239,19 @@ def _step(
     )
     tell(files.events[-1])
     return seen, info
+
+
+def _newly_taught(files: RunFolder, env: TeachingEnv[Any, Any], info: Mapping[str, Any]) -> int:
+    """How many of the step's accepted rows were taught: those not too long for the student.
+
+    Its report is about the whole lesson. Under "retrain" that is all rows so far; under "continue" a replayed row that
+    is too long counts against the new ones, so this is the least there can have been.
+    """
+    accepted, report = info["rows"]["accepted"], info["teach"]
+    taught = accepted - report["overlong"]
+    if env.regime == "retrain":
+        taught = report["rows"] - sum(_rows_taught(event) for event in files.events if event["event"] == "step")
+    return int(min(max(taught, 0), accepted))
 
 
 def _examined(env: TeachingEnv[Any, Any]) -> dict[str, Any]:
@@ -260,6 +304,80 @@ def _frozen_skills(files: RunFolder) -> Discovery | None:
     if content is None:
         raise RunError(f"{files.path}/skills.json is not as it was written; put it back, or start anew with --out.")
     return thaw(orjson.loads(content))
+
+
+def _fingerprint(task: Task) -> dict[str, str]:
+    """A hash of all problems of a task of fixed data, those of the exam too, in their order; none for other tasks."""
+    task = task.task if isinstance(task, Discovered) else task
+    if isinstance(task, ProceduralTask):
+        return {}
+    parts = {split: [(p.id, p.skill, p.solution) for p in task.problems(split, None, 0)] for split in SHARES}
+    return {"data": content_hash(parts)}
+
+
+# -- what must hold -------------------------------------------------------------------------------------------------
+
+
+def _must_be_free(folder: Path) -> None:
+    """Raises RunError where something stands that is not what a kill leaves of a run's first moment."""
+    ours = {"events.jsonl", ".config.json.part"}
+    held: list[Path] = []
+    with suppress(OSError):  # there is none, or it may not be read: opening it will say so
+        held = sorted(folder.iterdir())
+    if others := [p.name for p in held if p.name not in ours or (p.name == "events.jsonl" and p.stat().st_size)]:
+        raise RunError(f"{folder} is not empty and holds no run ({others[0]}); choose another --out.")
+
+
+def _must_have_its_log(files: RunFolder) -> None:
+    """Raises RunError where steps were finished and the log knows nothing of them, nor was it set aside."""
+    if files.events or files.begun or (files.path / "events.jsonl.lost").exists():
+        return
+    if (files.path / "steps" / "001").exists():
+        raise RunError(
+            f"{files.path}/events.jsonl is empty, but steps were finished here; put it back, or choose another --out."
+        )
+
+
+def _must_have_its_data(files: RunFolder, task: Task) -> None:
+    """Raises RunError where the task's problems are not those the run began with."""
+    before = files.events[0].get("data") if len(files.events) > 1 else None
+    if before is not None and _fingerprint(task) != {"data": before}:
+        raise RunError(
+            f"The problems of '{task.name}' are not those that the run in {files.path} began with; put them back, or "
+            "start a new run with another --out."
+        )
+
+
+@contextmanager
+def _where_it_began(files: RunFolder) -> Iterator[None]:
+    """Work in the directory the run was begun in, so that relative paths of its parts go on meaning the same files."""
+    here = _here()
+    began = files.events[0].get("machine", {}).get("folder", here) if files.events else here
+    if not here or began == here or not os.access(f"{began}/.", os.X_OK):
+        yield
+        return
+    files.path = files.path.resolve()
+    with chdir(began):
+        yield
+
+
+def _here() -> str:
+    """The working directory; empty where it was removed."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return ""
+
+
+def _withdraw(folder: Path, absent: list[Path]) -> None:
+    """Take away what a run that could not begin has written, and those of its folders that were not there before."""
+    shutil.rmtree(folder / "steps", ignore_errors=True)
+    for name in ("skills.json", "events.jsonl", "config.json"):
+        with suppress(OSError):
+            (folder / name).unlink()
+    for place in absent:
+        with suppress(OSError):  # another run has come to stand beside it
+            place.rmdir()
 
 
 # -- going on ---------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ what a kill or a power cut leaves half-written is recognised when the run is res
 
     config.json                 what the run is (written once, whole or not at all)
     events.jsonl                one event a line, each with the hash of itself and all before it
+    events.jsonl.lost           finished events that could not be built on, where there were any
     steps/000/attempts.jsonl    the untaught student's answers to the feedback problems
     steps/001/rows.jsonl        rows taught in step 1;  attempts.jsonl  answers after it
     steps/001/teacher.json      the teacher's state;    student/        the student's weights
@@ -15,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import warnings
 from collections.abc import Iterable
 from io import FileIO
 from pathlib import Path
@@ -22,11 +24,16 @@ from typing import Any
 
 import orjson
 
-from dataenv.errors import RunError
+from dataenv.errors import Note, RunError
 from dataenv.records import Record
 
 UNHASHED = frozenset({"hash", "seconds", "seconds_total", "machine", "versions", "peak_memory_mib"})
 """Parts of an event that differ between two equal runs."""
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a run was begun in `folder`; no where nothing may be looked at."""
+    return os.access(folder / "config.json", os.F_OK)
 
 
 class RunFolder:
@@ -35,16 +42,28 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self.events: list[dict[str, Any]] = []
+        self.begun = False
+        """Whether anything was finished (the log has more than its first line), sound or not."""
         self._log: FileIO | None = None
+        self._refused: OSError | None = None
 
     # -- opening ------------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> RunFolder:
-        """Open the log and read its sound events. Raises RunError when another process has it."""
+        """Open the log and read its sound events. Raises RunError when another process has it.
+
+        A log that may only be read is opened too: a finished run needs no more. Writing to it then raises.
+        """
+        log = self.path / "events.jsonl"
         with self.writing("events.jsonl"):
             self.path.mkdir(parents=True, exist_ok=True)
-            # Unbuffered: what a full disk refused must not be tried again when the file is closed.
-            self._log = (self.path / "events.jsonl").open("a+b", buffering=0)
+            try:
+                # Unbuffered: what a full disk refused must not be tried again when the file is closed.
+                self._log = log.open("a+b", buffering=0)
+            except OSError as error:
+                if not log.is_file():
+                    raise
+                self._log, self._refused = log.open("rb", buffering=0), error
         try:
             fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -53,7 +72,7 @@ class RunFolder:
         self._log.seek(0)
         content = self._log.readall()
         self.events, self._ends = _sound_events(content)
-        self.unsound = len(content) > (self._ends[-1] if self._ends else 0)
+        self.begun = content.count(b"\n") > 1
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -94,10 +113,30 @@ class RunFolder:
         self._ends.append(self._log.tell())
 
     def keep(self, n: int) -> None:
-        """Forget all but the first `n` events, and whatever stands after them."""
+        """Forget all but the first `n` events, and whatever stands after them.
+
+        What was finished among that is kept in `events.jsonl.lost`, and a Note says so. A line without its end is
+        what a kill leaves, and goes in silence; so does a first event that nothing followed.
+        """
         assert self._log is not None
+        end = self._ends[n - 1] if n else 0
         with self.writing("events.jsonl"):
-            self._log.truncate(self._ends[n - 1] if n else 0)
+            if self._refused is not None:
+                raise self._refused
+            self._log.seek(end)
+            lost, _, _ = self._log.readall().rpartition(b"\n")
+            lines = lost.count(b"\n") + bool(lost)
+            if lines and n + lines > 1:
+                with (self.path / "events.jsonl.lost").open("ab") as aside:
+                    aside.write(lost + b"\n")
+                warnings.warn(
+                    f"{lines} line{'s' if lines > 1 else ''} of {self.path}/events.jsonl cannot be built on, because "
+                    "something there, or a file it names, is not as it was written: set aside in events.jsonl.lost; "
+                    "the run goes on from before.",
+                    Note,
+                    stacklevel=2,
+                )
+            self._log.truncate(end)
             self._log.seek(0, os.SEEK_END)
         del self.events[n:], self._ends[n:]
 
@@ -154,10 +193,12 @@ class _Writing:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if isinstance(error, OSError) or "os error" in str(error):  # the latter is how safetensors says it
             reason = getattr(error, "strerror", None) or str(error)
-            raise RunError(
-                f"{self.folder}/{self.what} cannot be written ({reason}); free or allow the place, then "
-                f"'dataenv resume {self.folder}' goes on from the last finished step."
-            ) from error
+            told = f"{self.folder}/{self.what} cannot be written ({reason}); free or allow the place"
+            if holds_run(self.folder):
+                raise RunError(
+                    f"{told}, then 'dataenv resume {self.folder}' goes on from the last finished step."
+                ) from error
+            raise RunError(f"{told} and give the same command again, or choose another --out.") from error
 
 
 def _sound_events(content: bytes) -> tuple[list[dict[str, Any]], list[int]]:

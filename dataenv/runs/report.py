@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from dataenv.errors import RunError
 from dataenv.runs import charts, report_words
 from dataenv.runs.charts import Bar, Change, Point, Series, Tick, finite
 from dataenv.runs.report_answers import GROUPS, compare_answers, sample_rows
-from dataenv.runs.report_log import RunLog, mapping, read_run, tally, whole
+from dataenv.runs.report_log import RunLog, mapping, read_run, rows_taught, tally, whole
 from dataenv.runs.report_words import SPACE, count, duration, percent, plural, plus_minus, points
 
 WIDE, NARROW = 860, 330
@@ -42,7 +43,10 @@ class Cell:
 def write_report(folder: Path) -> Path:
     """Write `report.html` into the run folder and return its path; the file is replaced whole or not at all."""
     folder = Path(folder)
-    page = render(read_run(folder))
+    try:
+        page = render(read_run(folder))
+    except OSError as error:
+        raise RunError(f"The run in {folder} cannot be read ({error.strerror}); allow it.") from error
     path = folder / "report.html"
     draft = folder / f".report.html.{os.getpid()}.tmp"
     try:
@@ -51,7 +55,8 @@ def write_report(folder: Path) -> Path:
     except OSError as error:
         raise RunError(f"The report cannot be written to {path}: {error.strerror}; free or allow the place.") from error
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # it was not written, or was put in its place
+            draft.unlink()
     return path
 
 
@@ -216,12 +221,7 @@ def _exam_points(exam: dict[str, Any], selected: int) -> list[Point]:
 
 def _rows_until(log: RunLog, step: int) -> int:
     """Rows taught up to and with `step`."""
-    total = 0
-    for event in log.steps:
-        if event["step"] <= step:
-            given = whole(event.get("rows_total"))
-            total = total + (whole(event.get("accepted")) or 0) if given is None else given
-    return total
+    return sum(rows_taught(event) for event in log.steps if event["step"] <= step)
 
 
 def _accuracy_map(log: RunLog) -> list[tuple[str, list[Cell], str, str]]:
@@ -291,24 +291,32 @@ def _drops(log: RunLog) -> dict[str, Any]:
     for event in log.steps:
         numbers = [whole(mapping(event.get("dropped")).get(reason)) or 0 for reason in reasons]
         short = {skill: whole(n) or 0 for skill, n in mapping(event.get("shortfall")).items() if whole(n)}
-        total += sum(numbers) + sum(short.values())
+        overlong = max((whole(event.get("accepted")) or 0) - rows_taught(event), 0)
+        total += sum(numbers) + sum(short.values()) + overlong
         rows.append(
             {
                 "step": event["step"],
                 "asked": event.get("asked"),
-                "accepted": event.get("accepted"),
+                "taught": rows_taught(event),
                 "numbers": numbers,
+                "overlong": overlong,
                 "short": short,
                 "clipped": bool(event.get("clipped")),
             }
         )
-    return {"reasons": reasons, "rows": rows, "none": total == 0 and not any(row["clipped"] for row in rows)}
+    return {
+        "reasons": reasons,
+        "rows": rows,
+        "overlong": any(row["overlong"] for row in rows),
+        "none": total == 0 and not any(row["clipped"] for row in rows),
+    }
 
 
 def _step_row(event: dict[str, Any]) -> dict[str, Any]:
     """The plain numbers of one examination, for the table under the learning curve."""
     teach, tokens = mapping(event.get("teach")), mapping(event.get("tokens"))
-    plain = {name: event.get(name) for name in ("accepted", "accuracy", "error", "reward", "reward_error")}
+    plain = {name: event.get(name) for name in ("accuracy", "error", "reward", "reward_error")}
+    plain["rows"] = rows_taught(event) if event.get("event") == "step" else None
     return plain | {
         "loss": teach.get("loss"),
         "overlong": teach.get("overlong"),

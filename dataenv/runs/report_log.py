@@ -44,9 +44,8 @@ class RunLog:
 
     @property
     def rows(self) -> int:
-        """Rows accepted so far, over all steps."""
-        total = whole(self.steps[-1].get("rows_total")) if self.steps else 0
-        return total if total is not None else sum(whole(event.get("accepted")) or 0 for event in self.steps)
+        """Rows taught so far, over all steps."""
+        return sum(rows_taught(event) for event in self.steps)
 
     @property
     def skills(self) -> list[str]:
@@ -69,6 +68,12 @@ def whole(value: object) -> int | None:
     """`value` as an int when it is a finite number, else None."""
     number = finite(value)
     return None if number is None else int(number)
+
+
+def rows_taught(event: JsonObject) -> int:
+    """New rows that a step taught: the accepted ones, less those that were too long for the student."""
+    taught = whole(event.get("rows_taught"))
+    return taught if taught is not None else whole(event.get("accepted")) or 0
 
 
 def tally(event: JsonObject, skill: str) -> tuple[int, int] | None:

@@ -110,6 +110,25 @@ def test_drops_and_the_few_shot_baseline_are_told():
     assert "gain −2.0 ± 3.0" in text(plain)
 
 
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        ({"rows_taught": 12}, "step 1/3: 12 rows, accuracy"),
+        ({"shortfall": {"a": 3, "b": 2}, "accepted": 7}, "step 1/3: 7 rows (5 fewer than asked), accuracy"),
+        ({"rows_taught": 0}, "step 1/3: 0 rows (12 too long for the student), accuracy"),
+        (
+            {"rows_taught": 4, "accepted": 9, "shortfall": {"a": 3}, "dropped": {"wrong": 1}},
+            "step 1/3: 4 rows (5 too long for the student; 3 fewer than asked; dropped: 1 wrong), accuracy",
+        ),
+    ],
+)
+def test_why_rows_are_not_more_is_told(event, told):
+    with screen(live=False) as plain:
+        plain.event(START)
+        plain.event(step(1, **event))
+    assert told in text(plain)
+
+
 def test_numbers_that_are_none_show_as_dashes():
     """What NaN becomes in the log."""
     with screen(live=False) as plain:

@@ -5,12 +5,13 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dataenv.errors import RunError
+from dataenv.errors import Note, RunError
 from dataenv.records import Example
 from dataenv.runs.folder import RunFolder
 
@@ -90,6 +91,36 @@ def test_junk_after_the_last_event_is_written_over(folder, junk):
         files.append({"event": "exam"})
     assert events_of(folder) == [*EVENTS, {"event": "exam"}]
     assert junk not in log.read_bytes().splitlines(keepends=True)
+
+
+@pytest.mark.parametrize("line", [0, 1, 2])
+def test_finished_lines_that_do_not_count_are_kept_aside_and_it_is_said_once(folder, line):
+    log = folder / "events.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    lines[line] = lines[line].replace(b'"n":', b'"m":')
+    log.write_bytes(b"".join(lines) + b'{"torn')
+    with RunFolder(folder) as files, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert files.begun
+        files.keep(len(files.events))
+        files.append({"event": "exam"})
+    assert [note.category for note in said] == [Note]
+    assert f"{3 - line} line" in str(said[0].message) and str(folder) in str(said[0].message)
+    assert (folder / "events.jsonl.lost").read_bytes() == b"".join(lines[line:])
+    assert events_of(folder) == [*EVENTS[:line], {"event": "exam"}]
+
+
+@pytest.mark.parametrize("left", ["torn", "first only", "first torn"])
+def test_a_line_without_its_end_and_a_first_event_alone_go_in_silence(folder, left):
+    log = folder / "events.jsonl"
+    first, second, _ = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes({"torn": first + second[:-2], "first only": first, "first torn": first[:-1]}[left])
+    with RunFolder(folder) as files, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not files.begun
+        files.keep(0)
+    assert [p.name for p in folder.iterdir()] == ["events.jsonl"]
+    assert log.read_bytes() == b""
 
 
 def test_reading_changes_nothing(folder):
@@ -209,7 +240,7 @@ def test_an_event_that_does_not_fit_leaves_the_events_before_it(folder):
         done = in_child(SMALL, folder, size + room, "files.append({'event': 'exam', 'text': 'x' * 100})")
         assert done.returncode == 0, done.stderr
         assert "events.jsonl cannot be written (File too large)" in done.stdout
-        assert f"'dataenv resume {folder}' goes on" in done.stdout
+        assert "give the same command again" in done.stdout  # there is no configuration to resume from
         assert events_of(folder) == EVENTS
     with RunFolder(folder) as files:
         files.append({"event": "exam"})
@@ -246,6 +277,36 @@ def test_a_folder_that_may_not_be_written_says_why(tmp_path, monkeypatch, number
     monkeypatch.setattr(Path, "open", refuse(number))
     with pytest.raises(RunError, match=os.strerror(number)), RunFolder(tmp_path / "run"):
         pass
+
+
+def test_a_log_that_may_only_be_read_is_read_and_writing_to_it_says_why(folder, monkeypatch):
+    opened = Path.open
+
+    def only_read(path, mode="r", *rest, **options):
+        return opened(path, mode, *rest, **options) if mode == "rb" else refuse(errno.EROFS)()
+
+    monkeypatch.setattr(Path, "open", only_read)
+    before = (folder / "events.jsonl").read_bytes()
+    with RunFolder(folder) as files:
+        assert len(files.events) == 3
+        for write in (lambda: files.append({"event": "exam"}), lambda: files.keep(1)):
+            with pytest.raises(RunError, match=r"events.jsonl cannot be written \(Read-only file system\)"):
+                write()
+        with pytest.raises(RunError, match="Another process"), RunFolder(folder):
+            pass
+    assert (folder / "events.jsonl").read_bytes() == before
+
+
+def test_only_what_can_be_resumed_is_said_to_be(folder, monkeypatch):
+    for begun in (False, True):
+        if begun:
+            (folder / "config.json").write_text("{}")
+        with RunFolder(folder) as files, monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", refuse(errno.ENOSPC))
+            with pytest.raises(RunError) as refused:
+                files.append({"event": "exam"})
+        assert ("'dataenv resume" in str(refused.value)) == begun
+        assert ("the same command again" in str(refused.value)) == (not begun)
 
 
 def test_a_step_folder_that_cannot_be_made_says_why(folder, monkeypatch):

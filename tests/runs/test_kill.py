@@ -216,8 +216,12 @@ def test_a_run_that_fills_the_disk_says_which_file_and_goes_on(server, undisturb
     full = server(folder, "last", room=room)
     assert full.status == 1
     assert re.fullmatch(
-        rf"{folder}/\S*{named} cannot be written \(.*File too large.*\); free or allow the place, "
-        rf"then 'dataenv resume {folder}' goes on from the last finished step\.",
+        rf"{folder}/\S*{named} cannot be written \(.*File too large.*\); free or allow the place"
+        + (
+            rf", then 'dataenv resume {folder}' goes on from the last finished step\."
+            if room
+            else r" and give the same command again, or choose another --out\."
+        ),
         full.said,
     ), full.said
     assert list(folder.rglob("*.part")) == []

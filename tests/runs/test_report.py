@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 import re
 import xml.etree.ElementTree as ElementTree
@@ -279,6 +281,50 @@ def test_no_drops_and_no_times_are_said_plainly(tmp_path: Path) -> None:
     edit_events(folder, lambda event: event.update(dropped={}, shortfall={}, clipped=False, seconds={}))
     text = report(folder).text
     assert "None: every row passed the gate" in text and "No times are logged." in text
+
+
+def test_rows_too_long_for_the_student_are_counted_and_are_not_taught(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", skills=("gcd", "lcm"), steps=2)
+
+    def all_too_long(event: dict[str, Any]) -> None:
+        if event["event"] == "step":
+            event.update(accepted=20, asked=20, rows_taught=3, dropped={}, shortfall={}, clipped=False)
+
+    edit_events(folder, all_too_long)
+    page = report(folder)
+    assert "Rows taught 6" in page.text and "after 6 rows in 2 steps" in page.text
+    assert "every row passed the gate" not in page.text
+    assert "too long for the student short of the request 1 20 3 17 none 2 20 3 17 none" in page.text
+    assert "were not taught; they are among these all the same" in page.text
+
+
+def test_a_student_without_a_few_shot_examination_has_its_baseline_said_plainly(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    assert "16.1 % with 4 exemplars in the prompt; gains count from the few-shot baseline" in report(folder).text
+    baseline = {"plain": 0.25, "few_shot": None, "shots": 0, "used": "plain"}
+    edit_events(folder, lambda event: event.update(baseline=baseline) if event["event"] == "reset" else None)
+    text = report(folder).text
+    assert "Untaught it solved 25.0 % ; gains count from that." in text.replace("25.0 %;", "25.0 % ;")
+    assert "0 exemplars" not in text and "asked plainly" not in text
+
+
+def test_a_folder_that_may_only_be_read_or_not_at_all_is_refused_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_run(tmp_path / "run")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch:
+        for name in ("write_bytes", "unlink"):
+            patch.setattr(Path, name, refuse)
+        with pytest.raises(RunError, match=r"cannot be written to .*run/report.html: Read-only file system"):
+            write_report(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", refuse)
+        with pytest.raises(RunError, match="cannot be read"):
+            write_report(folder)
 
 
 def test_a_folder_without_a_log_is_refused_in_one_sentence(tmp_path: Path) -> None:

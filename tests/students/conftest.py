@@ -43,6 +43,15 @@ def tiny_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def served_folder(tmp_path_factory):
+    """As wide as vLLM's kernels ask for, with room for prompts of several cache blocks."""
+    from dataenv.students.micro import _tokenizer
+
+    shape = {"hidden_size": 128, "intermediate_size": 256, "max_position_embeddings": 256}
+    return _save(tmp_path_factory.mktemp("served"), _tokenizer(), initializer_range=0.1, **shape)
+
+
+@pytest.fixture(scope="session")
 def dropout_folder(tmp_path_factory):
     from dataenv.students.micro import _tokenizer
 

@@ -1,0 +1,84 @@
+"""Who computes a student's replies: this process ("batched"), or a vLLM engine ("vllm", "vllm:http://HOST:PORT")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from dataenv.registry import Registry
+from dataenv.students.weights import threads
+
+if TYPE_CHECKING:
+    from dataenv.students.causal_lm import CausalLM
+
+generators = Registry(
+    "generator",
+    {
+        "batched": ("dataenv.students.generators:Batched", "the student's own model, in this process"),
+        "vllm": ("dataenv.students.vllm:Vllm", "a vLLM engine started here, or a server: vllm:http://HOST:PORT"),
+    },
+)
+
+
+class Generator(Protocol):
+    """A way to compute replies. It holds no state of the student's, so an interrupted call leaves none behind."""
+
+    def generate(
+        self,
+        student: CausalLM,
+        prompts: Sequence[list[int]],
+        *,
+        max_new_tokens: int,
+        stop: set[int],
+        temperature: float,
+        seed: int,
+    ) -> list[list[int]]:
+        """New tokens for each prompt (a non-empty list of ids), in order, from the student's present weights.
+
+        Each reply ends at a stop token, which it keeps, at the limit, or where `student.context` ends. Temperature 0
+        is greedy. Raises GenerationFailed when the generator broke down; the next call starts it afresh.
+        """
+
+    def rest(self) -> None:
+        """Let go of the device, because the student is about to be taught on it; the next `generate` takes it back."""
+
+    def close(self) -> None:
+        """Free everything; safe to call twice, and a later `generate` starts anew."""
+
+
+class Batched:
+    """Decodes with the student's own resident model; see `generation.generate`."""
+
+    def generate(
+        self,
+        student: CausalLM,
+        prompts: Sequence[list[int]],
+        *,
+        max_new_tokens: int,
+        stop: set[int],
+        temperature: float,
+        seed: int,
+    ) -> list[list[int]]:
+        from dataenv.students.generation import generate
+        from dataenv.students.lora import merge_lora, unmerge_lora
+
+        swapped = merge_lora(student.model)
+        try:
+            with threads(student.threads):
+                return generate(
+                    student.model,
+                    prompts,
+                    max_new_tokens=max_new_tokens,
+                    stop=stop,
+                    temperature=temperature,
+                    seed=seed,
+                    batch=student.answer_batch,
+                )
+        finally:
+            unmerge_lora(swapped)
+
+    def rest(self) -> None:
+        """Nothing to let go of: the model that answers is the one that learns."""
+
+    def close(self) -> None:
+        """Nothing is held: the model is the student's."""

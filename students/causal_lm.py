@@ -80,12 +80,12 @@ class CausalLM:
         self.name = name or self.base.id
         self.shots = shots
         self.generator: Generator = generators.make(generator) if isinstance(generator, str) else generator
-        self.trainer: Callable[..., float] | None = None
-        """What trains in place of `training.train`; see `stacked.stack`."""
+        self.trainer: Callable[..., float] = train_alone
+        """Who trains; `stacked.stack` sets another."""
         self.method, self.rank, self.answer_batch, self.threads = method, rank, answer_batch, threads
         self._alpha, self._seed = alpha, seed
         rate = learning_rate if learning_rate is not None else (1e-3 if method == "lora" else 1e-4)
-        self._recipe = Recipe(
+        self.recipe = Recipe(
             learning_rate=rate,
             schedule=schedule,
             epochs=epochs,
@@ -221,7 +221,7 @@ class CausalLM:
     # -- teaching --------------------------------------------------------------------------------------------------
 
     def teach(self, examples: Sequence[Example], *, seed: int) -> TeachReport:
-        model = self._load()
+        self._load()
         encoder = self._encoder
         rows = [encoder.row(e) if e.rejected is None else encoder.pair(e) for e in examples]
         longest = min(self._max_length, self.context)
@@ -229,20 +229,17 @@ class CausalLM:
         overlong = len(rows) - len(fitting)
         if not fitting:
             return TeachReport(rows=0, tokens=0, loss=None, overlong=overlong)
-        from dataenv.students.training import train
-
         self.generator.rest()
         before = self.clone_state()
         try:
-            with threads(self.threads):
-                loss = (self.trainer or train)(model, fitting, self._recipe, seed=seed)
+            loss = self.trainer(self, fitting, seed=seed)
         except BaseException:  # an interrupt too must not leave half-trained weights
             for weight in self._trainable.values():
                 weight.grad = None
             self.restore_state(before)
             raise
         self._version = None
-        tokens = self._recipe.epochs * sum(len(row[0]) + len(answer) for row in fitting for answer in row[1:])
+        tokens = self.recipe.epochs * sum(len(row[0]) + len(answer) for row in fitting for answer in row[1:])
         return TeachReport(rows=len(fitting), tokens=int(tokens), loss=loss, overlong=overlong)
 
     # -- answering -------------------------------------------------------------------------------------------------
@@ -278,6 +275,14 @@ class CausalLM:
     def _reply(self, ids: list[int], stop: set[int]) -> Reply:
         ended = bool(ids) and ids[-1] in stop
         return Reply(self._encoder.decode(ids[:-1] if ended else ids), "stop" if ended else "length", len(ids))
+
+
+def train_alone(student: CausalLM, rows: Sequence[tuple[list[int], ...]], *, seed: int) -> float:
+    """Update the student's trainable weights on rows of tokens; returns the mean loss, see `training.train`."""
+    from dataenv.students.training import train
+
+    with threads(student.threads):
+        return train(student.model, rows, student.recipe, seed=seed)
 
 
 def _end_ids(model: Any) -> list[int]:

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dataenv"
-PLAIN = {f"dataenv.{name}" for name in ("errors", "records", "seeding", "progress", "registry", "checks")}
+PLAIN = {f"dataenv.{name}" for name in ("errors", "records", "seeding", "progress", "registry", "checks", "meeting")}
 SHARED = PLAIN | {"dataenv.protocols", "dataenv.spaces"}
 SPLITS = {"dataenv.tasks.splits"}
 MAY_IMPORT = {
@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "seeding": set(),
     "spaces": set(),
     "progress": set(),
+    "meeting": set(),
     "registry": {"dataenv.errors"},
     "checks": {"dataenv.errors", "dataenv.records"},
     "protocols": {"dataenv.records"},

@@ -7,7 +7,7 @@ import gc
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
@@ -16,6 +16,9 @@ from dataenv.records import Example, Prompt, Reply, TeachReport
 from dataenv.students.generators import Generator, generators
 from dataenv.students.recipe import Recipe
 from dataenv.students.weights import Base, threads
+
+if TYPE_CHECKING:
+    from dataenv.students.encoding import Encoder
 
 FULL_WEIGHTS, FULL_CONFIG = "model.safetensors", "student.json"
 
@@ -131,6 +134,12 @@ class CausalLM:
     def model(self) -> Any:
         """The model of `transformers` with its trainable weights."""
         return self._load()
+
+    @property
+    def encoder(self) -> Encoder:
+        """What turns prompts and rows into token ids."""
+        self._load()
+        return self._encoder
 
     @property
     def taught(self) -> bool:

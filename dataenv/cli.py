@@ -62,6 +62,7 @@ class Kind(StrEnum):
     envs = "envs"
     discoveries = "discoveries"
     generators = "generators"
+    models = "models"
 
 
 class Regime(StrEnum):
@@ -369,6 +370,7 @@ def _options(settings: list[str]) -> dict[Any, dict[str, Any]]:
 
 def _listing(kind: Kind) -> dict[str, str]:
     from dataenv.agents import teachers
+    from dataenv.chat import models
     from dataenv.engines import engines
     from dataenv.envs import ENVS
     from dataenv.skills import discoveries
@@ -378,7 +380,7 @@ def _listing(kind: Kind) -> dict[str, str]:
 
     if kind is Kind.envs:
         return {name: f"{summary} ({id})" for name, (id, _, summary) in ENVS.items()}
-    registries = (tasks, students, teachers, engines, discoveries, generators)
+    registries = (tasks, students, teachers, engines, discoveries, generators, models)
     registry = next(registry for registry in registries if registry.plural == kind)
     return {id: entry.summary for id, entry in registry.entries().items()}
 

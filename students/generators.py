@@ -60,22 +60,18 @@ class Batched:
         seed: int,
     ) -> list[list[int]]:
         from dataenv.students.generation import generate
-        from dataenv.students.lora import merge_lora, unmerge_lora
+        from dataenv.students.lora import merged
 
-        swapped = merge_lora(student.model)
-        try:
-            with threads(student.threads):
-                return generate(
-                    student.model,
-                    prompts,
-                    max_new_tokens=max_new_tokens,
-                    stop=stop,
-                    temperature=temperature,
-                    seed=seed,
-                    batch=student.answer_batch,
-                )
-        finally:
-            unmerge_lora(swapped)
+        with threads(student.threads), merged(student.model):
+            return generate(
+                student.model,
+                prompts,
+                max_new_tokens=max_new_tokens,
+                stop=stop,
+                temperature=temperature,
+                seed=seed,
+                batch=student.answer_batch,
+            )
 
     def rest(self) -> None:
         """Nothing to let go of: the model that answers is the one that learns."""

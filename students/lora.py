@@ -7,6 +7,8 @@ The adapter's weights are kept in float32 and computed with in the base model's 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +36,31 @@ class LoraLinear(nn.Module):
         start = torch.empty(rank, base.in_features).uniform_(-bound, bound, generator=generator)
         self.lora_A = nn.Parameter(start.to(base.weight.device))
         self.lora_B = nn.Parameter(torch.zeros(base.out_features, rank, device=base.weight.device))
+        self._merged: Tensor | None = None
+        self._room: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (..., in) -> (..., out)."""
+        if self._merged is not None:
+            return linear(x, self._merged, self.base.bias)
         low = linear(x, self.lora_A.to(x.dtype))
         y: Tensor = self.base(x)
         return y + linear(low, (self.lora_B * self.scale).to(x.dtype))
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Add the correction to a copy of the base weight and compute with that, until `unmerge`."""
+        weight = self.base.weight
+        if self._room is None:
+            self._room = torch.empty_like(weight)
+        low, up = self.lora_A.to(weight.dtype), (self.lora_B * self.scale).to(weight.dtype)
+        self._merged = torch.addmm(weight, up, low, out=self._room)  # one rounding for product and sum
+
+    def unmerge(self) -> None:
+        """Compute with base and correction again."""
+        self._merged = None
+        if self.base.weight.device.type != "cpu":  # there new memory costs more than the merging; a GPU's is needed
+            self._room = None
 
 
 def add_lora(model: Any, *, rank: int, alpha: float, seed: int) -> list[str]:
@@ -58,34 +79,20 @@ def add_lora(model: Any, *, rank: int, alpha: float, seed: int) -> list[str]:
     return [name for name, _ in targets]
 
 
-@torch.no_grad()
-def merge_lora(model: nn.Module) -> list[tuple[nn.Module, str, LoraLinear]]:
-    """Swap each adapted layer for one plain layer with the correction added; `unmerge_lora` undoes it.
+@contextmanager
+def merged(model: nn.Module) -> Iterator[None]:
+    """Inside the block each adapted layer is one matrix product instead of three; the base weights are untouched.
 
-    The merged weights are copies, so the base weights stay exactly what they were. Costs one pass over the weights,
-    and makes each later forward pass one matrix product per layer instead of three.
+    Costs one pass over the weights. Whatever happens, the layers are as before afterwards.
     """
-    plain = []
-    for name, layer in model.named_modules():
-        if isinstance(layer, LoraLinear):
-            merged = nn.Linear(1, 1, bias=False, device="meta")
-            weight = layer.base.weight
-            if layer.lora_B.any():  # an untaught adapter adds nothing
-                low, up = layer.lora_A.to(weight.dtype), (layer.lora_B * layer.scale).to(weight.dtype)
-                weight = torch.addmm(weight, up, low)  # rounds once, and takes half as long as product and sum
-            merged.weight = nn.Parameter(weight, requires_grad=False)
-            merged.bias = layer.base.bias
-            parent, _, attribute = name.rpartition(".")
-            plain.append((model.get_submodule(parent), attribute, layer, merged))
-    for owner, attribute, _, merged in plain:  # only now, so that an error above leaves the model as it was
-        setattr(owner, attribute, merged)
-    return [(owner, attribute, layer) for owner, attribute, layer, _ in plain]
-
-
-def unmerge_lora(swapped: list[tuple[nn.Module, str, LoraLinear]]) -> None:
-    """Put the adapted layers back."""
-    for owner, attribute, layer in swapped:
-        setattr(owner, attribute, layer)
+    layers = [layer for layer in model.modules() if isinstance(layer, LoraLinear)]
+    try:
+        for layer in layers:
+            layer.merge()
+        yield
+    finally:
+        for layer in layers:
+            layer.unmerge()
 
 
 def save_lora(weights: dict[str, Tensor], folder: Path, *, base: str, rank: int, alpha: float) -> None:

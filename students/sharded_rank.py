@@ -29,7 +29,7 @@ from dataenv.progress import listening
 from dataenv.seeding import child_seed
 from dataenv.students.causal_lm import CausalLM
 from dataenv.students.generation import generate
-from dataenv.students.lora import LoraLinear, merge_lora, unmerge_lora
+from dataenv.students.lora import LoraLinear, merged
 from dataenv.students.memory import GIB, REPLIES, SLACK, Plan, available
 from dataenv.students.packing import Inputs, Row
 from dataenv.students.recipe import Recipe
@@ -121,11 +121,10 @@ class Rank:
         for shard in self.shards:
             shard.set_reshard_after_forward(False, recurse=False)
             shard.unshard()
-        swapped = merge_lora(self.model)
         try:
-            yield
+            with merged(self.model):
+                yield
         finally:
-            unmerge_lora(swapped)
             for shard in self.shards:
                 shard.reshard()
                 shard.set_reshard_after_forward(True, recurse=False)

@@ -18,7 +18,7 @@ from dataenv.benchmarks.speed.side_by_side import Case, compare, options, publis
 from dataenv.benchmarks.speed.training import arithmetic_rows
 from dataenv.students import make_student
 from dataenv.students.causal_lm import CausalLM
-from dataenv.students.lora import merge_lora, unmerge_lora
+from dataenv.students.lora import merged
 
 
 def timed(call: Any) -> Case:
@@ -42,6 +42,10 @@ def main() -> None:
         server = AutoModelForCausalLM.from_pretrained(student.base.place())
         served = PeftModel.from_pretrained(server, folder, adapter_name="a")
 
+        def hand_over() -> None:
+            with merged(student.model):
+                pass
+
         def load() -> None:
             student.save(Path(folder))
             served.load_adapter(folder, adapter_name="b")
@@ -54,7 +58,7 @@ def main() -> None:
             hotswap_adapter(served, folder, adapter_name="a")
 
         cases = {
-            "dataenv": timed(lambda: unmerge_lora(merge_lora(student.model))),
+            "dataenv": timed(hand_over),
             "peft_load": timed(load),
             "peft_hotswap": timed(swap),
             "reset": timed(student.reset),

@@ -7,8 +7,7 @@ from transformers import AutoModelForCausalLM
 
 from dataenv.errors import InvalidData
 from dataenv.records import Example, Prompt
-from dataenv.students import lora
-from dataenv.students.lora import CONFIG, WEIGHTS, LoraLinear, add_lora, merge_lora, unmerge_lora
+from dataenv.students.lora import CONFIG, WEIGHTS, LoraLinear, add_lora, merged
 
 IDS = torch.tensor([[5, 6, 7, 8, 9]])
 ROWS = [Example(prompt=f"rev {w}", completion=w[::-1]) for w in ("abc", "de", "fghi", "j")]
@@ -77,30 +76,41 @@ def test_merged_it_says_the_same_and_unmerged_it_is_the_old_model(base, adapted)
     scramble(adapted)
     before, weights = logits(adapted), {n: p.clone() for n, p in adapted.named_parameters()}
     assert not torch.allclose(before, logits(base), atol=0.1)
-    swapped = merge_lora(adapted)
-    assert not any(isinstance(layer, LoraLinear) for layer in adapted.modules())
-    torch.testing.assert_close(logits(adapted), before, atol=1e-4, rtol=1e-4)
-    unmerge_lora(swapped)
-    assert torch.equal(logits(adapted), before)
-    assert all(torch.equal(p, weights[n]) for n, p in adapted.named_parameters())
+    for _ in range(2):
+        with merged(adapted):
+            assert not torch.equal(logits(adapted), before)  # other roundings: it is computed another way
+            torch.testing.assert_close(logits(adapted), before, atol=1e-4, rtol=1e-4)
+        assert torch.equal(logits(adapted), before)
+        assert all(torch.equal(p, weights[n]) for n, p in adapted.named_parameters())
+
+
+def test_an_untaught_adapter_merges_to_the_base_bit_for_bit(base, adapted):
+    with merged(adapted):
+        assert torch.equal(logits(adapted), logits(base))
+
+
+def test_what_was_merged_before_is_not_what_is_merged_now(adapted):
+    with merged(adapted):
+        old = logits(adapted)
+    scramble(adapted)
+    with merged(adapted):
+        assert not torch.allclose(logits(adapted), old, atol=0.1)
 
 
 def test_a_merge_that_fails_leaves_the_model_as_it_was(adapted, monkeypatch):
     scramble(adapted)
-    before, made = logits(adapted), []
-    linear = torch.nn.Linear
+    before, made, merge = logits(adapted), [], LoraLinear.merge
 
-    def failing(*args, **options):
+    def failing(self):
         made.append(1)
         if len(made) == 5:
             raise MemoryError
-        return linear(*args, **options)
+        merge(self)
 
-    monkeypatch.setattr(lora.nn, "Linear", failing)
-    with pytest.raises(MemoryError):
-        merge_lora(adapted)
-    monkeypatch.undo()
-    assert sum(isinstance(layer, LoraLinear) for layer in adapted.modules()) == 14
+    monkeypatch.setattr(LoraLinear, "merge", failing)
+    with pytest.raises(MemoryError), merged(adapted):
+        pass
+    assert len(made) == 5
     assert torch.equal(logits(adapted), before)
 
 

@@ -175,6 +175,14 @@ class Engine(Protocol):
 
 
 @runtime_checkable
+class Conversing(Protocol):
+    """A part (teacher, engine, discovery, organiser, filter) that asks a language model."""
+
+    def converse(self, client: Any) -> None:
+        """Take the `dataenv.chat.client.Client` that all its questions go through; called before the first use."""
+
+
+@runtime_checkable
 class Privileged(Protocol):
     """A teacher that may do what none can in earnest: fork the environment and look what a plan would bring.
 

@@ -53,7 +53,7 @@ class Breaker:
 
     @asynccontextmanager
     async def watch(self) -> AsyncIterator[None]:
-        """For one try: waits while the server has asked to, and raises what opens the breaker meanwhile."""
+        """Around a try, or a wait: first waits while the server has asked to; raises what opens it meanwhile."""
         try:
             async with asyncio.timeout(None) as limit:
                 self._watched.add(limit)

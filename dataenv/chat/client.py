@@ -237,7 +237,8 @@ class Client:
                         f"{self.model.where} failed {tried} times; at last: {trouble.reason}."
                     ) from trouble
                 most = min(self.longest_wait, self.wait * 2 ** (tried - 1))
-                await asyncio.sleep(self._jitter.uniform(0, most))  # the breaker waits out a Retry-After
+                async with self.breaker.watch():  # which waits out a Retry-After, and ends the wait when it opens
+                    await asyncio.sleep(self._jitter.uniform(0, most))
             used.retries += 1
             self.ledger.retries += 1
         raise AssertionError("unreachable")

@@ -361,6 +361,15 @@ def test_silence_does_not_outlast_patience(server, make):
         client.ask(questions(4))
 
 
+def test_a_wait_does_not_outlast_patience(server, make, monkeypatch):
+    server.fault = lambda number, body: {"status": 500}
+    client = make(patience=0.3, tries=10**6, concurrency=2)
+    waits = iter([600.0])
+    monkeypatch.setattr(client._jitter, "uniform", lambda low, high: next(waits, 0.0))
+    with pytest.raises(ServerFailing):
+        client.ask(["a", "b"])
+
+
 def test_failures_between_successes_do_not_open_the_breaker(server, make):
     server.fault = lambda number, body: {"status": 500}
     client = make(patience=0.0, concurrency=1)

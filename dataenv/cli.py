@@ -97,6 +97,10 @@ def run(
     teacher: Annotated[str, typer.Option(help="Teacher id; 'dataenv list teachers'.")] = _DEFAULT.teacher,
     no_state: Annotated[bool, typer.Option("--no-state", help="Hide from the teacher how the student does.")] = False,
     engine: Annotated[str | None, typer.Option(help="Engine id; the task's own when left out.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Language model of parts that ask one, e.g. openai:gpt-5-mini; 'dataenv list models'."),
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Plans in the episode.")] = _DEFAULT.steps,
     rows: Annotated[int, typer.Option(min=1, help="Most rows of one plan.")] = _DEFAULT.rows,
     max_rows: Annotated[
@@ -138,6 +142,7 @@ def run(
             teacher=teacher,
             no_state=no_state,
             engine=engine,
+            model=model,
             steps=steps,
             rows=rows,
             max_rows=max_rows,
@@ -356,9 +361,9 @@ def _options(settings: list[str]) -> dict[Any, dict[str, Any]]:
     for setting in settings:
         name, equals, text = setting.partition("=")
         part, dot, option = name.partition(".")
-        if not equals or not dot or part not in ("env", "task", "student", "engine", "teacher"):
+        if not equals or not dot or part not in ("env", "task", "student", "engine", "teacher", "model"):
             raise InvalidData(
-                f"--set {setting}: write part.option=value, with part env, task, student, engine or teacher."
+                f"--set {setting}: write part.option=value, with part env, task, student, engine, teacher or model."
             )
         try:
             value = orjson.loads(text)

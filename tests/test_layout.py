@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "checks": {"dataenv.errors", "dataenv.records"},
     "protocols": {"dataenv.records"},
     "verifiers": PLAIN,
-    "chat": PLAIN | {"dataenv.students"},  # a local model is an untaught student's
+    "chat": PLAIN | {"dataenv.protocols", "dataenv.students"},  # a local model is an untaught student's
     "skills": SHARED | {"dataenv.chat"},
     "tasks": PLAIN | {"dataenv.protocols", "dataenv.verifiers"},
     "engines": SHARED | {"dataenv.verifiers", "dataenv.chat", "dataenv.skills"} | SPLITS,

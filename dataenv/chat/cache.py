@@ -51,5 +51,13 @@ class Cache:
                 "another folder."
             ) from error
 
+    def used(self) -> tuple[int, int]:
+        """Tokens of all the prompts and of all the completions that are kept."""
+        prompt = completion = 0
+        for path in self.folder.glob("*/*.json"):
+            if (found := self.get(path.stem)) is not None:
+                prompt, completion = prompt + found.prompt_tokens, completion + found.completion_tokens
+        return prompt, completion
+
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.json"

@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from dataenv.chat.introduce import introduce
 from dataenv.checks import whole
 from dataenv.engines.filling import fill
 from dataenv.envs.scores import score_arrays, score_spaces
@@ -80,6 +81,7 @@ class SkillTreeEnv(TeachingEnv[Arrays, Arrays]):
         self.organiser: Organiser = (
             organisers.make(organiser, task=self.task) if isinstance(organiser, str) else organiser
         )
+        introduce(self.client, self.organiser)
         k, m = shape = len(self.task.skills), self.max_subskills
         self.observation_space = spaces.Dict(  # type: ignore[assignment]
             {

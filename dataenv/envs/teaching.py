@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
 import gymnasium as gym
 
 from dataenv import checks
+from dataenv.chat.introduce import introduce
 from dataenv.checks import real, whole
 from dataenv.engines import engines
 from dataenv.engines.filling import Filled, fill
@@ -31,6 +32,9 @@ from dataenv.skills.discovered import discovered
 from dataenv.spaces import allocate
 from dataenv.students import make_student
 from dataenv.tasks import tasks
+
+if TYPE_CHECKING:
+    from dataenv.chat.client import Client
 
 Regime = Literal["continue", "retrain"]
 ObsType = TypeVar("ObsType")
@@ -98,6 +102,8 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
             of the steps).
         target: accuracy on the feedback problems that ends the episode (`terminated`), or None.
         filters: further checks of the gate, see `engines.gate.Filter`.
+        client: the language model, for parts that ask one (`protocols.Conversing`): an id of `dataenv.chat.models`
+            ("openai:gpt-5-mini"), or a `chat.client.Client`.
 
     The reward is the gain in feedback accuracy. The first one counts from the better of the plain and the few-shot
     examination of the untaught student. `info` holds, after `reset`: "feedback" (`records.Feedback`), "baseline",
@@ -127,6 +133,7 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         replay: float = 0.25,
         target: float | None = None,
         filters: Sequence[Filter] = (),
+        client: str | Client | None = None,
         render_mode: None = None,
     ) -> None:
         self.steps, self.rows = whole("steps", steps), whole("rows", rows)
@@ -141,7 +148,8 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         task = tasks.make(task) if isinstance(task, str) else task
         checks.part("task", task, Task)
         checks.skills(task)
-        self.task: Task = discovered(task, skills)
+        self.client = _client(client)
+        self.task: Task = discovered(task, skills, self.client)
         self.student: Student = make_student(student) if isinstance(student, str) else student
         checks.part("student", self.student, Student)
         checks.whole(f"shots of student '{self.student.name}'", self.student.shots, least=0)
@@ -151,6 +159,7 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         self.error, self.redraw = error, bool(redraw)
         self.regime, self.replay, self.target = regime, real("replay", replay, 0, 100), target
         self.filters = tuple(filters)
+        introduce(self.client, self.engine, *self.filters)
         self.render_mode = render_mode
         self.seconds = Clock()
         self.change: Change | None = None
@@ -451,6 +460,14 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         feedback = self._feedback()
         baseline = dict(self.situation.baseline)
         return self.observe(feedback), {"feedback": feedback, "baseline": baseline, "student": self.student.version}
+
+
+def _client(client: str | Client | None) -> Client | None:
+    if isinstance(client, str):
+        from dataenv.chat import make_client
+
+        return make_client(client)
+    return client
 
 
 def _first(n: int, problems: Sequence[Problem]) -> dict[str, list[Example]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, JsonValue
@@ -11,11 +12,12 @@ from dataenv.errors import InvalidData
 from dataenv.records import Record
 
 if TYPE_CHECKING:
+    from dataenv.chat.client import Client
     from dataenv.envs.teaching import TeachingEnv
     from dataenv.protocols import Discovery, Teacher
 
 
-Part = Literal["env", "task", "student", "engine", "teacher"]
+Part = Literal["env", "task", "student", "engine", "teacher", "model"]
 
 MOST = 1_000_000
 """More steps, rows of a plan or problems of a skill than any run has use for: a number beyond is a slip."""
@@ -25,9 +27,11 @@ class RunConfig(Record):
     """One episode of one teacher, with its exam. The defaults are `dataenv run`'s.
 
     `no_state` hides from the teacher how the student does. `skills` is "gold" (the task's own) or a way to discover
-    them, see `dataenv.skills`. `feedback` and `exam` count problems per skill (None: all there are); `error` and
-    `redraw` are explained in `TeachingEnv`. `select` says which student the exam judges: "last", or "best" by accuracy
-    on the selection split. `options` holds keyword arguments for the parts, by kind.
+    them, see `dataenv.skills`. `feedback` and `exam` count problems per
+    skill (None: all there are); `error` and `redraw` are explained in `TeachingEnv`. `select` says which student the
+    exam judges: "last", or "best" by accuracy on the selection split. `model` is the language model of the parts that
+    ask one, an id of `dataenv.chat.models`. `options` holds keyword arguments for the parts, by kind; those of the
+    model are `dataenv.chat.make_client`'s.
     """
 
     env: str = "skill-list"
@@ -37,6 +41,7 @@ class RunConfig(Record):
     teacher: str = "error-proportional"
     no_state: bool = False
     engine: str | None = None
+    model: str | None = None
     steps: int = Field(default=5, ge=1, le=MOST)
     rows: int = Field(default=200, ge=1, le=MOST)
     max_rows: int | None = Field(default=None, ge=1, le=MOST * MOST)
@@ -51,7 +56,25 @@ class RunConfig(Record):
     target: float | None = Field(default=None, gt=0, le=1)
     options: dict[Part, dict[str, JsonValue]] = Field(default_factory=dict)
 
-    def build_env(self, discovery: Discovery | None = None) -> TeachingEnv[Any, Any]:
+    def build_client(self, cache: Path | None = None) -> Client | None:
+        """The client of the language model, None where the run names none. Raises UnknownId or InvalidData; opens
+        nothing."""
+        from dataenv.chat import make_client
+
+        options = self.options.get("model", {})
+        if self.model is None:
+            if options:
+                raise InvalidData(f"model.{min(options)} is set, but the run names no model; add --model.")
+            return None
+        if "key" in options:
+            raise InvalidData(
+                "model.key is no option to set, for a run's settings are written down; put the key into the "
+                "environment, as OPENAI_API_KEY or VLLM_API_KEY."
+            )
+        client: Client = self._make("model", make_client, self.model, cache=cache)
+        return client
+
+    def build_env(self, discovery: Discovery | None = None, client: Client | None = None) -> TeachingEnv[Any, Any]:
         """The environment. Raises UnknownId or InvalidData; opens no weights.
 
         `discovery` stands in for `skills` with what was found when the run began.
@@ -71,7 +94,7 @@ class RunConfig(Record):
                 raise InvalidData(
                     f"--{flag} 0 asks for all problems of '{task.name}', which writes them without end; give a number."
                 )
-        task = discovered(task, discovery or self.skills)
+        task = discovered(task, discovery or self.skills, client)
         engine = self._make("engine", engines.make, self.engine or task.default_engine, task=task)
         student = self._make("student", make_student, self.student)
         env: TeachingEnv[Any, Any] = self._make(
@@ -91,6 +114,7 @@ class RunConfig(Record):
             regime=self.regime,
             replay=self.replay,
             target=self.target,
+            client=client,
         ).unwrapped
         return env
 

@@ -13,17 +13,19 @@ import resource
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import chdir, contextmanager, suppress
+from contextlib import ExitStack, chdir, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 from gymnasium.utils import seeding
 from pydantic import ValidationError
 
+from dataenv.chat.introduce import introduce
+from dataenv.chat.ledger import Ledger
 from dataenv.envs.teaching import Past, Situation, TeachingEnv
-from dataenv.errors import DataEnvError, RunError
+from dataenv.errors import DataEnvError, InvalidData, RunError
 from dataenv.examine import Examination
 from dataenv.protocols import Discovery, Privileged, ProceduralTask, Task, Teacher
 from dataenv.records import Attempt, Example, Plan, SkillScore, Transition, content_hash
@@ -34,6 +36,9 @@ from dataenv.seeding import child_seed
 from dataenv.skills.discovered import Discovered
 from dataenv.skills.discovery import freeze, thaw
 from dataenv.tasks.splits import SHARES
+
+if TYPE_CHECKING:
+    from dataenv.chat.client import Client
 
 
 class Watcher(Protocol):
@@ -49,12 +54,14 @@ def start(config: RunConfig, folder: Path, watcher: Watcher | None = None) -> di
     down has nothing to lose, and gives way; one that cannot even begin, for want of weights or data, leaves no folder.
     """
     fresh = not holds_run(folder)
-    if fresh:  # a misspelt id or option must not leave a folder behind
-        _must_be_free(folder)
-        config.build_env()
-        config.build_teacher()
     absent = [place for place in (folder, *folder.parents) if not os.access(place, os.F_OK)]
-    with RunFolder(folder) as files:
+    with ExitStack() as open_:
+        client = None
+        if fresh:  # a misspelt id or option, or a model that does not answer, must not leave a folder behind
+            _must_be_free(folder)
+            client = open_.enter_context(_reached(config, folder))
+            _built(config, client)
+        files = open_.enter_context(RunFolder(folder))
         _must_have_its_log(files)
         known = files.config
         wanted = orjson.loads(config.model_dump_json())
@@ -67,7 +74,7 @@ def start(config: RunConfig, folder: Path, watcher: Watcher | None = None) -> di
             files.keep(0)
             files.write(folder / "config.json", orjson.dumps(wanted, option=orjson.OPT_INDENT_2), sync=True)
         try:
-            return _carry_out(config, files, watcher)
+            return _carry_out(config, files, watcher, client)
         except RunError:
             raise
         except Exception:
@@ -107,7 +114,9 @@ def result_of(events: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
     }
 
 
-def _carry_out(config: RunConfig, files: RunFolder, watcher: Watcher | None) -> dict[str, Any]:
+def _carry_out(
+    config: RunConfig, files: RunFolder, watcher: Watcher | None, client: Client | None = None
+) -> dict[str, Any]:
     tell = watcher.event if watcher is not None else lambda event: None
     now = orjson.loads(config.model_dump_json())
     if files.events and any(now.get(key) != value for key, value in files.events[0]["config"].items()):
@@ -118,14 +127,56 @@ def _carry_out(config: RunConfig, files: RunFolder, watcher: Watcher | None) -> 
         tell(next(event for event in files.events if event["event"] == "exam"))
         return result_of(files.events, files.path)
     given = files.path
-    with _where_it_began(files):
-        _teach_and_examine(config, files, tell)
+    with _where_it_began(files), ExitStack() as open_:
+        client = client or open_.enter_context(_reached(config, files.path))
+        _teach_and_examine(config, files, tell, client)
     return result_of(files.events, given)
 
 
-def _teach_and_examine(config: RunConfig, files: RunFolder, tell: Any) -> None:
+@contextmanager
+def _reached(config: RunConfig, folder: Path) -> Iterator[Client | None]:
+    """The client of the run's language model, which answers; None where the run has none. Its answers are kept in the
+    run's folder, so that a stopped run has the same ones when it goes on."""
+    client = config.build_client(folder / "chat")
+    if client is None:
+        yield None
+        return
+    with client:
+        client.check()
+        yield client
+
+
+def _built(
+    config: RunConfig, client: Client | None, discovery: Discovery | None = None
+) -> tuple[TeachingEnv[Any, Any], Teacher]:
+    """Environment and teacher, with the client for whichever of their parts asks a language model."""
+    env, teacher = config.build_env(discovery, client), config.build_teacher()
+    of_env = (getattr(env.task, "discovery", None), env.engine, *env.filters, getattr(env, "organiser", None))
+    if not introduce(client, teacher, *of_env) and client is not None:
+        raise InvalidData(
+            f"No part of this run asks a language model; leave out --model {config.model}, or choose a part that does."
+        )
+    return env, teacher
+
+
+class _Meter:
+    """What the run's language model was asked, and took, since the last reading."""
+
+    def __init__(self, client: Client | None) -> None:
+        self._client, self._before = client, Ledger().as_dict()
+
+    def read(self) -> dict[str, Any]:
+        if self._client is None:
+            return {}
+        used = self._client.ledger.since(self._before)
+        self._before = self._client.ledger.as_dict()
+        return {"chat": used}
+
+
+def _teach_and_examine(config: RunConfig, files: RunFolder, tell: Any, client: Client | None) -> None:
     """Everything that is left of the run."""
-    env, teacher = config.build_env(_frozen_skills(files)), config.build_teacher()
+    meter = _Meter(client)
+    env, teacher = _built(config, client, _frozen_skills(files))
     if isinstance(teacher, Privileged):
         teacher.attach(env)
     try:
@@ -134,9 +185,9 @@ def _teach_and_examine(config: RunConfig, files: RunFolder, tell: Any) -> None:
         for event in files.events:
             tell(event)
         if state is None:
-            state = _begin(config, files, env, teacher, tell)
+            state = _begin(config, files, env, teacher, meter, tell)
         while not env.situation.over:
-            state = _step(files, env, teacher, *state, tell)
+            state = _step(files, env, teacher, meter, *state, tell)
         if files.events[-1]["event"] != "exam":
             tell({"event": "exam-begins"})
             files.append({"event": "exam", **sit_exam(config, files.path / "steps", env)})
@@ -163,7 +214,9 @@ State = tuple[Any, Mapping[str, Any]]
 """Observation and info, as the teacher sees them next."""
 
 
-def _begin(config: RunConfig, files: RunFolder, env: TeachingEnv[Any, Any], teacher: Teacher, tell: Any) -> State:
+def _begin(
+    config: RunConfig, files: RunFolder, env: TeachingEnv[Any, Any], teacher: Teacher, meter: _Meter, tell: Any
+) -> State:
     """Reset environment and teacher, and write down what the untaught student can do."""
     files.append(
         {
@@ -194,6 +247,7 @@ def _begin(config: RunConfig, files: RunFolder, env: TeachingEnv[Any, Any], teac
             **_examined(env),
             "baseline": dict(now.baseline),
             "kept": _keep(files, env, teacher),
+            **meter.read(),
             "seconds": dict(env.seconds),
         }
     )
@@ -202,7 +256,13 @@ def _begin(config: RunConfig, files: RunFolder, env: TeachingEnv[Any, Any], teac
 
 
 def _step(
-    files: RunFolder, env: TeachingEnv[Any, Any], teacher: Teacher, observation: Any, info: Mapping[str, Any], tell: Any
+    files: RunFolder,
+    env: TeachingEnv[Any, Any],
+    teacher: Teacher,
+    meter: _Meter,
+    observation: Any,
+    info: Mapping[str, Any],
+    tell: Any,
 ) -> State:
     """Let the teacher act once, and write down what came of it."""
     action = teacher.act(observation, info)
@@ -234,6 +294,7 @@ def _step(
             "terminated": terminated,
             "truncated": truncated,
             "kept": kept,
+            **meter.read(),
             "seconds": dict(seconds),
         }
     )
@@ -320,7 +381,7 @@ def _fingerprint(task: Task) -> dict[str, str]:
 
 def _must_be_free(folder: Path) -> None:
     """Raises RunError where something stands that is not what a kill leaves of a run's first moment."""
-    ours = {"events.jsonl", ".config.json.part"}
+    ours = {"events.jsonl", ".config.json.part", "chat"}  # answers are kept before there is anything else
     held: list[Path] = []
     with suppress(OSError):  # there is none, or it may not be read: opening it will say so
         held = sorted(folder.iterdir())

@@ -6,6 +6,7 @@ what a kill or a power cut leaves half-written is recognised when the run is res
     config.json                 what the run is (written once, whole or not at all)
     events.jsonl                one event a line, each with the hash of itself and all before it
     events.jsonl.lost           finished events that could not be built on, where there were any
+    chat/                       what a language model answered, by the hash of the question
     steps/000/attempts.jsonl    the untaught student's answers to the feedback problems
     steps/001/rows.jsonl        rows taught in step 1;  attempts.jsonl  answers after it
     steps/001/teacher.json      the teacher's state;    student/        the student's weights
@@ -27,7 +28,7 @@ import orjson
 from dataenv.errors import Note, RunError
 from dataenv.records import Record
 
-UNHASHED = frozenset({"hash", "seconds", "seconds_total", "machine", "versions", "peak_memory_mib"})
+UNHASHED = frozenset({"hash", "seconds", "seconds_total", "machine", "versions", "peak_memory_mib", "chat"})
 """Parts of an event that differ between two equal runs."""
 
 

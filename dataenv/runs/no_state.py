@@ -18,6 +18,7 @@ class NoState:
         if isinstance(teacher, Privileged):
             raise InvalidData(f"'{teacher.name}' looks ahead in the environment, so it has no no-state twin.")
         self.teacher = teacher
+        self.parts = (teacher,)
         self.name = teacher.name
         self.reset, self.state, self.restore = teacher.reset, teacher.state, teacher.restore
 

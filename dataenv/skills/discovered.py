@@ -6,9 +6,11 @@ import difflib
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from dataenv.chat.introduce import introduce
 from dataenv.errors import UnknownId
 from dataenv.protocols import Discovery, ProceduralTask, Task
 from dataenv.records import Problem, Prompt, Split, Verdict
@@ -26,9 +28,9 @@ REMEMBERED = 16_384
 """Prompts whose skill is kept: the gate asks for each row what the engine has just asked for."""
 
 
-def discovered(task: Task, spec: str | Discovery | None) -> Task:
+def discovered(task: Task, spec: str | Discovery | None, client: Any = None) -> Task:
     """`task` under the skills that `spec` finds: an id of `dataenv.skills.discoveries` ("cluster", "file:PATH") or an
-    object. None and "gold" leave the task as it is.
+    object. None and "gold" leave the task as it is. `client` is for one that asks a language model.
 
     An object that is fitted already (`discovery.thaw`) is used as it is; any other is fitted on feedback problems,
     which do not depend on an episode's seed.
@@ -36,6 +38,7 @@ def discovered(task: Task, spec: str | Discovery | None) -> Task:
     if spec is None or spec == "gold":
         return task
     discovery = discoveries.make(spec) if isinstance(spec, str) else spec
+    introduce(client, discovery)
     return (DiscoveredProcedural if isinstance(task, ProceduralTask) else Discovered)(task, discovery)
 
 

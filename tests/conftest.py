@@ -1,5 +1,6 @@
 """Fakes that need no torch: a tiny task and a scripted student. Tests get their classes through the fixture `fakes`."""
 
+import json
 from types import MappingProxyType, SimpleNamespace
 from zlib import crc32
 
@@ -166,6 +167,40 @@ def deal(env, *rows, difficulty=-1.0):
         "rows": np.array([*rows, *[0] * (k - len(rows))], dtype=np.int64),
         "difficulty": np.full(k, difficulty, dtype=np.float64),
     }
+
+
+class ChatModel:
+    """A language model without a server: `answer(question)` gives its text, data to write as JSON, or an error."""
+
+    id, where = "scripted", "The scripted model"
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.asked = []
+
+    async def complete(self, question):
+        from dataenv.chat.question import Completion
+
+        self.asked.append(question)
+        found = self.answer(question)
+        if isinstance(found, BaseException):
+            raise found
+        return Completion(text=found if isinstance(found, str) else json.dumps(found), completion_tokens=1)
+
+    async def check(self):
+        return True
+
+    async def close(self):
+        pass
+
+
+@pytest.fixture
+def chat():
+    """`chat(answer)`: a client of a scripted model; `client.model.asked` are the questions it got."""
+    pytest.importorskip("jsonschema")
+    from dataenv.chat.client import Client
+
+    return lambda answer, **options: Client(ChatModel(answer), **{"tries": 1, **options})
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ discoveries = Registry(
     {
         "gold": ("dataenv.skills.discovery:Gold", "the task's own labels"),
         "cluster": ("dataenv.skills.clustering:cluster", "groups of similar prompts; cluster:K for a fixed number"),
+        "llm": ("dataenv.skills.llm:ByModel", "named and grouped by a language model; llm:K for a fixed number"),
         "file": ("dataenv.skills.labels:from_file", "your labels: file:PATH, JSON or JSON lines"),
     },
 )
@@ -20,6 +21,7 @@ organisers = Registry(
     "organiser",
     {
         "procedural": ("dataenv.skills.organisers:Procedural", "the task's own subskills, or levels of difficulty"),
+        "llm": ("dataenv.skills.proposals:Proposer", "a language model proposes them"),
         "file": ("dataenv.skills.organisers:FromFile", "your subskills: file:PATH, JSON"),
     },
 )

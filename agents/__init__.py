@@ -12,6 +12,18 @@ teachers = Registry(
     {
         "random": ("dataenv.agents.controls:Random", "control: random shares and difficulties"),
         "uniform": ("dataenv.agents.controls:Uniform", "control: the same rows to every skill"),
+        "open-ended-llm": (
+            "dataenv.agents.llm_open_ended:OpenEndedLLM",
+            "open-ended: a language model reads the errors and writes requests",
+        ),
+        "skill-list-llm": (
+            "dataenv.agents.llm_skill_list:SkillListLLM",
+            "skill-list: a language model deals the rows",
+        ),
+        "skill-tree-llm": (
+            "dataenv.agents.llm_tree:SkillTreeLLM",
+            "skill-tree: a language model explores, exploits or waits",
+        ),
         "oracle-greedy": (
             "dataenv.agents.oracle:OracleGreedy",
             "privileged reference: tries plans on a fork, keeps the best",

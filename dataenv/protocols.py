@@ -12,7 +12,19 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from dataenv.records import Example, Plan, Problem, Prompt, Reply, Request, Split, TeachReport, Transition, Verdict
+from dataenv.records import (
+    Example,
+    Plan,
+    Problem,
+    Prompt,
+    Record,
+    Reply,
+    Request,
+    Split,
+    TeachReport,
+    Transition,
+    Verdict,
+)
 
 
 @runtime_checkable
@@ -180,6 +192,15 @@ class Conversing(Protocol):
 
     def converse(self, client: Any) -> None:
         """Take the `dataenv.chat.client.Client` that all its questions go through; called before the first use."""
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """A teacher that can say how it came to its last action."""
+
+    @property
+    def dialogue(self) -> Sequence[Record]:
+        """What it was told and what it answered, question by question, at the last `act`; runs keep it."""
 
 
 @runtime_checkable

@@ -27,7 +27,7 @@ from dataenv.chat.ledger import Ledger
 from dataenv.envs.teaching import Past, Situation, TeachingEnv
 from dataenv.errors import DataEnvError, InvalidData, RunError
 from dataenv.examine import Examination
-from dataenv.protocols import Discovery, Privileged, ProceduralTask, Task, Teacher
+from dataenv.protocols import Discovery, Explaining, Privileged, ProceduralTask, Task, Teacher
 from dataenv.records import Attempt, Example, Plan, SkillScore, Transition, content_hash
 from dataenv.runs.config import RunConfig
 from dataenv.runs.exam import sit_exam
@@ -288,6 +288,7 @@ def _step(
             "reward_error": info["reward_error"],
             "gain_by_skill": info["skill_gain"],
             "teach": info["teach"],
+            "dialogue": _dialogue(teacher),
             "rows_taught": _newly_taught(files, env, info),
             "rows_total": len(now.taught),
             "tokens": {"taught": info["teach"]["tokens"], "answered": now.examination.tokens},
@@ -331,6 +332,12 @@ def _examined(env: TeachingEnv[Any, Any]) -> dict[str, Any]:
     }
 
 
+def _dialogue(teacher: Teacher) -> list[dict[str, Any]]:
+    """What a teacher that explains itself thought and had refused; what it saw and wrote is in `dialogue.jsonl`."""
+    dialogue = teacher.dialogue if isinstance(teacher, Explaining) else ()
+    return [exchange.model_dump(mode="json", exclude={"saw", "wrote"}, exclude_defaults=True) for exchange in dialogue]
+
+
 def _keep(
     files: RunFolder, env: TeachingEnv[Any, Any], teacher: Teacher, rows: tuple[Example, ...] | None = None
 ) -> dict[str, str]:
@@ -346,6 +353,8 @@ def _keep(
         kept["structure.json"] = files.write(folder / "structure.json", content)
     if rows is not None:
         kept["rows.jsonl"] = files.write_lines(folder / "rows.jsonl", rows)
+        if isinstance(teacher, Explaining) and teacher.dialogue:
+            kept["dialogue.jsonl"] = files.write_lines(folder / "dialogue.jsonl", teacher.dialogue)
     return kept
 
 

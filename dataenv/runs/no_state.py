@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dataenv.envs.wrappers import hidden
 from dataenv.errors import InvalidData
 from dataenv.protocols import Privileged, Teacher
-from dataenv.records import Transition
+from dataenv.records import Record, Transition
 
 
 class NoState:
@@ -21,6 +21,10 @@ class NoState:
         self.parts = (teacher,)
         self.name = teacher.name
         self.reset, self.state, self.restore = teacher.reset, teacher.state, teacher.restore
+
+    @property
+    def dialogue(self) -> Sequence[Record]:
+        return getattr(self.teacher, "dialogue", ())
 
     def act(self, observation: Any, info: Mapping[str, Any]) -> Any:
         return self.teacher.act(*hidden(observation, info))

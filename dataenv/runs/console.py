@@ -17,6 +17,7 @@ _DOING = {
     "examine": "loads and examines the student",
     "answer": "examines the student",
     "write": "writes rows",
+    "ask": "asks the language model",
     "gate": "checks the rows",
     "teach": "teaches the student",
     "save": "saves",

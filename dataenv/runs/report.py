@@ -22,6 +22,7 @@ from dataenv.errors import RunError
 from dataenv.runs import charts, report_words
 from dataenv.runs.charts import Bar, Change, Point, Series, Tick, finite
 from dataenv.runs.report_answers import GROUPS, compare_answers, sample_rows
+from dataenv.runs.report_dialogue import dialogue
 from dataenv.runs.report_log import RunLog, mapping, read_run, rows_taught, tally, whole
 from dataenv.runs.report_words import SPACE, count, duration, percent, plural, plus_minus, points
 
@@ -90,6 +91,7 @@ def view(log: RunLog) -> dict[str, Any]:
         "answers": compare_answers(log.folder, last),
         "groups": GROUPS,
         "samples": sample_rows(log.folder, last),
+        "dialogue": dialogue(log),
         "times": _times(log),
         "steps": [{"step": number, **_step_row(event)} for number, event in log.examined],
         "settings": report_words.settings({k: v for k, v in log.config.items() if k not in ("versions", "machine")}),

@@ -98,7 +98,7 @@ def sample_rows(folder: Path, last: int) -> dict[str, list[Row]]:
             except ValidationError:
                 continue
             seen[skill, step] += 1
-    return {skill: [_row(step, rows[step]) for step in _ends(sorted(rows))] for skill, rows in found.items()}
+    return {skill: [shown_row(rows[step], step) for step in _ends(sorted(rows))] for skill, rows in found.items()}
 
 
 def _skill(line: bytes) -> str | None:
@@ -176,7 +176,8 @@ def _answer(attempt: Attempt) -> Answer:
     return Answer(attempt.correct, Text.of(attempt.response.strip()), Text.of(note).short)
 
 
-def _row(step: int, example: Example) -> Row:
+def shown_row(example: Example, step: int = 0) -> Row:
+    """A row as the page shows it."""
     prompt: Prompt = example.prompt
     return Row(
         step=step,

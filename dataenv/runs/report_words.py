@@ -132,10 +132,12 @@ def commands(log: RunLog) -> list[tuple[str, str]]:
     folder = shlex.quote(str(log.folder))
     config = log.config
     again = ["dataenv run"]
-    for key in ("env", "task", "student", "teacher", "engine", "steps", "rows", "seed", "regime", "replay"):
+    for key in ("env", "task", "student", "teacher", "engine", "model", "steps", "rows", "seed", "regime", "replay"):
         value = config.get(key)
         if isinstance(value, str | int | float) and not isinstance(value, bool) and value != "":
             again.append(f"--{key} {shlex.quote(visible(str(value)))}")
+    filters = config.get("filters")
+    again += [f"--filter {shlex.quote(visible(str(id)))}" for id in (filters if isinstance(filters, list) else ())]
     lines = [] if log.end else [("Go on where it stopped", f"dataenv resume {folder}")]
     if len(again) > 1:
         lines.append(("Do it again in a new folder", " ".join(again)))

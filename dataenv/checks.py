@@ -121,6 +121,17 @@ def written(engine: Any, found: Any, requests: int) -> None:
         _list_of(Example, where, rows)
 
 
+def reasons(judge: Any, found: Any, rows: int) -> None:
+    """Raise InvalidData unless a filter returned a reason or None for each row."""
+    where = f"Filter '{getattr(judge, 'name', None) or getattr(judge, '__name__', type(judge).__name__)}'"
+    if not isinstance(found, list | tuple) or len(found) != rows:
+        count = f"{len(found)} of them" if isinstance(found, list | tuple) else _short(found)
+        raise InvalidData(f"{where} must return a reason or None for each of {rows} rows; it returned {count}.")
+    for reason in found:
+        if not (reason is None or (isinstance(reason, str) and reason.strip())):
+            raise InvalidData(f"{where} must return a reason in words, or None, for each row; one is {_short(reason)}.")
+
+
 def _list_of(kind: type, where: str, found: Any) -> None:
     if not isinstance(found, list | tuple):
         raise InvalidData(f"{where} must return lists of {kind.__name__}; it returned {_short(found)}.")

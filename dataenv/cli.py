@@ -59,6 +59,7 @@ class Kind(StrEnum):
     students = "students"
     teachers = "teachers"
     engines = "engines"
+    filters = "filters"
     envs = "envs"
     discoveries = "discoveries"
     generators = "generators"
@@ -97,6 +98,9 @@ def run(
     teacher: Annotated[str, typer.Option(help="Teacher id; 'dataenv list teachers'.")] = _DEFAULT.teacher,
     no_state: Annotated[bool, typer.Option("--no-state", help="Hide from the teacher how the student does.")] = False,
     engine: Annotated[str | None, typer.Option(help="Engine id; the task's own when left out.")] = None,
+    filter_: Annotated[
+        list[str] | None, typer.Option("--filter", help="A further check of rows, e.g. known:0.75; may be repeated.")
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(help="Language model of parts that ask one, e.g. openai:gpt-5-mini; 'dataenv list models'."),
@@ -142,6 +146,7 @@ def run(
             teacher=teacher,
             no_state=no_state,
             engine=engine,
+            filters=tuple(filter_ or ()),
             model=model,
             steps=steps,
             rows=rows,
@@ -376,7 +381,7 @@ def _options(settings: list[str]) -> dict[Any, dict[str, Any]]:
 def _listing(kind: Kind) -> dict[str, str]:
     from dataenv.agents import teachers
     from dataenv.chat import models
-    from dataenv.engines import engines
+    from dataenv.engines import engines, filters
     from dataenv.envs import ENVS
     from dataenv.skills import discoveries
     from dataenv.students import students
@@ -385,7 +390,7 @@ def _listing(kind: Kind) -> dict[str, str]:
 
     if kind is Kind.envs:
         return {name: f"{summary} ({id})" for name, (id, _, summary) in ENVS.items()}
-    registries = (tasks, students, teachers, engines, discoveries, generators, models)
+    registries = (tasks, students, teachers, engines, filters, discoveries, generators, models)
     registry = next(registry for registry in registries if registry.plural == kind)
     return {id: entry.summary for id, entry in registry.entries().items()}
 

@@ -204,6 +204,32 @@ class Explaining(Protocol):
 
 
 @runtime_checkable
+class TryingEngine(Engine, Protocol):
+    """An engine whose tries can fail: it tries again itself, up to a cap of its own, and counts what failed.
+
+    Where it brings fewer rows than were asked for, it is not asked for them again.
+    """
+
+    dropped: Mapping[str, int]
+    """What the last `write` tried in vain, by reason."""
+
+
+class Filter(Protocol):
+    """A further check of rows that the gate lets pass, many at a time. A plain function will do."""
+
+    def __call__(self, examples: Sequence[Example], rng: np.random.Generator) -> Sequence[str | None]:
+        """For each row the reason to drop it, in few words that can be counted, or None. All draws are of `rng`."""
+
+
+@runtime_checkable
+class AsksStudent(Protocol):
+    """An engine or filter that asks the student of its environment, and does not change it."""
+
+    def attach(self, student: Student) -> None:
+        """Called once, by the environment that is being made; weights may not be loaded yet."""
+
+
+@runtime_checkable
 class Privileged(Protocol):
     """A teacher that may do what none can in earnest: fork the environment and look what a plan would bring.
 

@@ -268,8 +268,23 @@ class Budget(Record):
         return min(self.rows_left, self.rows_per_step)
 
 
+class Past(Record):
+    """What a finished step came to: rows asked for, rows accepted, what was dropped on the way by reason, the reward,
+    and its paired standard error.
+
+    More may be dropped than was asked for: an engine is asked again for what is missing.
+    """
+
+    asked: int
+    rows: int
+    dropped: dict[str, int] = Field(default_factory=dict)
+    reward: float
+    error: float
+
+
 class Feedback(Record):
-    """The state a teacher sees: scores per skill, failed attempts, rows taught so far, and the budget.
+    """The state a teacher sees: scores per skill, failed attempts, rows taught so far, the budget, and the finished
+    steps, oldest first.
 
     `skills` has one score for every skill of the task, in the task's order. It never holds an exam problem.
     """
@@ -279,6 +294,7 @@ class Feedback(Record):
     failures: tuple[Attempt, ...] = ()
     taught: dict[str, int] = Field(default_factory=dict)
     budget: Budget
+    history: tuple[Past, ...] = ()
 
     @property
     def n(self) -> int:

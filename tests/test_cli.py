@@ -167,6 +167,18 @@ def test_options_reach_the_parts(call, toy, tmp_path):
     assert events[-3]["rows_total"] == 20
 
 
+def test_filters_and_a_mixture_reach_the_run_and_its_report(call, toy, tmp_path):
+    engine = ["--engine", "mixture:procedural=0.5,self-sampling=0.5", "--set", "engine.self-sampling.samples=2"]
+    filters = ["--filter", "known:0.9", "--filter", "helps:0"]
+    assert call("run", *TOY, *SMALL, *engine, *filters, "--out", "here").code == 0
+    config = json.loads((tmp_path / "here/config.json").read_text())
+    assert config["filters"] == ["known:0.9", "helps:0"]
+    assert config["options"] == {"engine": {"self-sampling.samples": 2}}
+    assert "--filter known:0.9 --filter helps:0" in (tmp_path / "here/report.html").read_text()
+    events = [json.loads(line) for line in (tmp_path / "here/events.jsonl").read_text().splitlines()]
+    assert any(event["dropped"] for event in events if event["event"] == "step")
+
+
 def test_zero_problems_means_all(call, tmp_path):
     rows = [{"prompt": f"What is {i} and {i}?", "answer": str(2 * i)} for i in range(150)]
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -208,6 +220,7 @@ def test_a_report_of_an_unfinished_run(call, toy, tmp_path):
         ("--student", "mikro", ["No student is called 'mikro'", "'micro'", "'dataenv list students'"]),
         ("--teacher", "eror-proportional", ["No teacher is called", "'error-proportional'", "'dataenv list teachers'"]),
         ("--engine", "pol", ["No engine is called 'pol'", "'pool'", "'dataenv list engines'"]),
+        ("--filter", "knwn:0.5", ["No filter is called 'knwn'", "'known'", "'dataenv list filters'"]),
         ("--env", "skil-list", ["No environment is called 'skil-list'", "'skill-list'", "'dataenv list envs'"]),
         ("--task", "", ["No task is called ''"]),
         ("--teacher", "[bold]x", ["No teacher is called '[bold]x'"]),

@@ -1,6 +1,6 @@
-"""Engines turn requests into rows.
+"""Engines turn requests into rows; the gate and its filters say which of them may be taught.
 
-Adding one is a file and a line here (or the entry-point group `dataenv.engines`).
+Adding one is a file and a line here (or the entry-point groups `dataenv.engines`, `dataenv.filters`).
 """
 
 from __future__ import annotations
@@ -12,5 +12,24 @@ engines = Registry(
     {
         "procedural": ("dataenv.engines.procedural:Procedural", "the task itself writes new solved problems"),
         "pool": ("dataenv.engines.pool:Pool", "draws rows from the task's pool split, without repeating any"),
+        "self-sampling": (
+            "dataenv.engines.self_sampling:SelfSampling",
+            "the student's own right answers; self-sampling:ENGINE to problems of another engine",
+        ),
+        "mixture": (
+            "dataenv.engines.mixture:Mixture",
+            "several engines by share: mixture:procedural=0.7,self-sampling=0.3",
+        ),
+    },
+)
+
+filters = Registry(
+    "filter",
+    {
+        "known": ("dataenv.engines.judges:Known", "drops what the student solves in 3 of 4 answers; known:SHARE"),
+        "helps": (
+            "dataenv.engines.judges:Helps",
+            "drops rows that gain nothing as an exemplar before other problems; helps:GAIN",
+        ),
     },
 )

@@ -1,16 +1,16 @@
-"""From a plan to rows: ask the engine, pass the gate, ask again for what was dropped, and say what stays missing."""
+"""From a plan to rows: ask the engine, pass gate and filters, ask again for what was dropped, say what is missing."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from dataenv import checks
 from dataenv.engines.gate import Gate
 from dataenv.progress import Clock
-from dataenv.protocols import Engine
+from dataenv.protocols import Engine, Filter, TryingEngine
 from dataenv.records import Example, Plan
 from dataenv.seeding import stream
 
@@ -28,32 +28,65 @@ class Filled:
 
 
 def fill(
-    plan: Plan, engine: Engine, gate: Gate, taught: AbstractSet[str], clock: Clock, *, step: int, seed: int
+    plan: Plan,
+    engine: Engine,
+    gate: Gate,
+    taught: AbstractSet[str],
+    clock: Clock,
+    *,
+    step: int,
+    seed: int,
+    filters: Sequence[Filter] = (),
 ) -> Filled:
     """Rows for every request of `plan`, in the order of the plan, verbatim rows first.
 
-    `taught` holds the prompt keys of earlier rows and stays as it is. Each row's provenance gets engine, step and
-    the number of its request. Time spent in the engine goes to `clock["write"]`. Draws come from `seed` only, so the
-    same call gives the same rows.
+    `taught` holds the prompt keys of earlier rows and stays as it is. Rows that pass the gate come before the
+    `filters`, all rows of a round at a time; the prompt of one that a filter drops is not taken again in this call.
+    Each row's provenance gets engine, step and the number of its request. Time spent in the engine goes to
+    `clock["write"]`. Draws come from `seed` only, so the same call gives the same rows.
     """
     filled = Filled()
-    seen = _Seen(taught)
-    filled.examples = _sift(plan.examples, gate, seen, filled.dropped)
+    seen = Seen(taught)
+
+    def passed(examples: Sequence[Example], round_: int | str) -> list[bool]:
+        """For each row whether all filters let it pass; counts the others."""
+        going = dict(enumerate(examples))
+        for number, judge in enumerate(filters):
+            rows = list(going.values())
+            reasons = judge(rows, stream(seed, "filter", step, round_, number)) if rows else []
+            checks.reasons(judge, reasons, len(rows))
+            dropped = {i: reason for i, reason in zip(going, reasons, strict=True) if reason is not None}
+            filled.dropped.update(dropped.values())
+            going = {i: example for i, example in going.items() if i not in dropped}
+        return [i in going for i in range(len(examples))]
+
+    written_out = _sift(plan.examples, gate, seen, filled.dropped)
+    good = passed(written_out, "written out")
+    filled.examples = [example for example, passes in zip(written_out, good, strict=True) if passes]
     filled.shortfall.update(Counter(e.skill for e in plan.examples) - Counter(e.skill for e in filled.examples))
     rows: list[list[Example]] = [[] for _ in plan.requests]
+    spent: set[int] = set()
     for round_ in range(ROUNDS):
-        open_ = [i for i, request in enumerate(plan.requests) if len(rows[i]) < request.rows]
-        if not open_:
+        missing = {i: n for i, r in enumerate(plan.requests) if (n := r.rows - len(rows[i])) > 0 and i not in spent}
+        if not missing:
             break
-        requests = [plan.requests[i].model_copy(update={"rows": plan.requests[i].rows - len(rows[i])}) for i in open_]
+        requests = [plan.requests[i].model_copy(update={"rows": n}) for i, n in missing.items()]
         with clock("write"):
             written = engine.write(requests, stream(seed, "engine", step, round_), seen)
-        checks.written(engine, written, len(open_))
-        for i, examples in zip(open_, written, strict=True):
-            good = _sift(examples[: plan.requests[i].rows - len(rows[i])], gate, seen, filled.dropped)
-            for example in good:  # fresh from the engine and seen by nobody yet, so it may still be completed
-                example.provenance.update(engine=engine.name, step=step, request=i)
-            rows[i] += [_labelled(example, plan.requests[i].subskill) for example in good]
+        checks.written(engine, written, len(requests))
+        if isinstance(engine, TryingEngine):
+            filled.dropped.update(engine.dropped)
+            spent |= {i for i, examples in zip(missing, written, strict=True) if len(examples) < missing[i]}
+        sifted: list[tuple[int, Example]] = []
+        for i, examples in zip(missing, written, strict=True):
+            for example in _sift(examples[: missing[i]], gate, seen, filled.dropped):
+                # Fresh from the engine and seen by nobody yet, so it may still be completed.
+                example.provenance.setdefault("engine", engine.name)
+                example.provenance.update(step=step, request=i)
+                sifted.append((i, _labelled(example, plan.requests[i].subskill)))
+        for (i, example), passes in zip(sifted, passed([e for _, e in sifted], round_), strict=True):
+            if passes:
+                rows[i].append(example)
         if not any(written):
             break  # the engine has nothing left
     for request, made in zip(plan.requests, rows, strict=True):
@@ -68,7 +101,7 @@ def _labelled(example: Example, subskill: str | None) -> Example:
     return example if subskill in (None, example.subskill) else example.model_copy(update={"subskill": subskill})
 
 
-class _Seen(set[str]):
+class Seen(set[str]):
     """A set that also holds all of `earlier`, without copying it."""
 
     def __init__(self, earlier: AbstractSet[str]) -> None:
@@ -79,7 +112,7 @@ class _Seen(set[str]):
         return super().__contains__(key) or key in self.earlier
 
 
-def _sift(examples: Iterable[Example], gate: Gate, taught: _Seen, dropped: Counter[str]) -> list[Example]:
+def _sift(examples: Iterable[Example], gate: Gate, taught: Seen, dropped: Counter[str]) -> list[Example]:
     """The rows that pass the gate, each before the next is judged; counts the others in `dropped`."""
     accepted = []
     for example in examples:

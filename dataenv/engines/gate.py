@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
 from dataenv.protocols import Task
@@ -13,9 +13,6 @@ from dataenv.tasks.splits import split_of
 
 NGRAM = 13
 """Words and signs in a row that two different questions hardly share by chance (the customary contamination test)."""
-
-Filter = Callable[[Example], str | None]
-"""A further check: the reason to drop the row, or None."""
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
@@ -38,15 +35,14 @@ class Gate:
     * `wrong`: the verifier refuses the completion, judged by the true problem where the task recognises the prompt,
       else by the answer the row itself states. A row with neither cannot be judged and passes.
 
+    Checks of other hands, and those that ask the student, come after it: `protocols.Filter`, see `filling.fill`.
+
     `open_` holds prompts anyone may see (exemplars). The protected problems' texts are not kept, only hashes of their
     keys and n-grams.
     """
 
-    def __init__(
-        self, task: Task, protected: Iterable[Prompt], filters: Sequence[Filter] = (), open_: Iterable[Prompt] = ()
-    ) -> None:
+    def __init__(self, task: Task, protected: Iterable[Prompt], open_: Iterable[Prompt] = ()) -> None:
         self.task = task
-        self.filters = tuple(filters)
         prompts = {prompt.key: prompt for prompt in (*protected, *task.held_out())}
         counts = Counter(hash(gram) for prompt in prompts.values() for gram in ngrams(prompt.text))
         self._keys = frozenset(prompts)
@@ -68,10 +64,6 @@ class Gate:
         truth: Problem | None = known or example.as_problem()
         if truth is not None and not self.task.verify(truth, example.completion).correct:
             return "wrong"
-        for check in self.filters:
-            reason = check(example)
-            if reason is not None:
-                return reason
         return None
 
     def _overlaps(self, *texts: str) -> bool:

@@ -70,7 +70,7 @@ class OpenEndedEnv(TeachingEnv[Observation, Action]):
         chosen = stream(now.seed, "failures", now.step).permutation(len(feedback.failures))[: self.shown]
         history = np.zeros((STEPS_SHOWN, 3))
         for row, past in zip(history[::-1], reversed(now.history), strict=False):
-            row[:] = past
+            row[:] = past.rows, past.reward, past.error
         return {
             "accuracy": np.array(feedback.accuracy),
             "error": np.array(feedback.error),

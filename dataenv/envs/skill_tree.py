@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from dataenv.chat.introduce import introduce
 from dataenv.checks import whole
+from dataenv.engines import engines
 from dataenv.engines.filling import fill
 from dataenv.envs.scores import score_arrays, score_spaces
 from dataenv.envs.teaching import TeachingEnv
 from dataenv.envs.tree_moves import Arrays, TreeMoves
 from dataenv.errors import InvalidAction
 from dataenv.examine import examine
-from dataenv.protocols import Organiser
+from dataenv.protocols import AsksStudent, Engine, Organiser
 from dataenv.records import Example, Feedback, Plan, Problem, Request
 from dataenv.seeding import child_seed, stream
 from dataenv.skills import organisers
@@ -82,6 +83,9 @@ class SkillTreeEnv(TeachingEnv[Arrays, Arrays]):
             organisers.make(organiser, task=self.task) if isinstance(organiser, str) else organiser
         )
         introduce(self.client, self.organiser)
+        # Problems chosen by what the student solves would say nothing of how many it solves.
+        asks = isinstance(self.engine, AsksStudent)
+        self._prober: Engine = engines.make(self.task.default_engine, task=self.task) if asks else self.engine
         k, m = shape = len(self.task.skills), self.max_subskills
         self.observation_space = spaces.Dict(  # type: ignore[assignment]
             {
@@ -247,7 +251,7 @@ class SkillTreeEnv(TeachingEnv[Arrays, Arrays]):
         closed = self._keys | self.forest.held_out
         seed, step = child_seed(self.situation.seed, "probes"), self.situation.step + 1
         with self.seconds("gate"):
-            rows = fill(Plan(requests=requests), self.engine, self._gate, closed, self.seconds, step=step, seed=seed)
+            rows = fill(Plan(requests=requests), self._prober, self._gate, closed, self.seconds, step=step, seed=seed)
         found: dict[tuple[str, str], list[Problem]] = {leaf: [] for leaf in new}
         for example in rows.examples:
             problem = example.as_problem()

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import gymnasium as gym
 
@@ -19,14 +19,15 @@ from dataenv import checks
 from dataenv.chat.introduce import introduce
 from dataenv.checks import real, whole
 from dataenv.engines import engines
+from dataenv.engines import filters as gate_filters
 from dataenv.engines.filling import Filled, fill
-from dataenv.engines.gate import Filter, Gate
+from dataenv.engines.gate import Gate
 from dataenv.envs import lease
 from dataenv.errors import EpisodeOver, InvalidAction, InvalidData, Note
 from dataenv.examine import Change, Examination, examine, examine_untaught, paired, rounds
 from dataenv.progress import Clock
-from dataenv.protocols import Discovery, Engine, Student, Task
-from dataenv.records import Budget, Example, Feedback, Plan, Problem, Split, TeachReport, count_by_skill
+from dataenv.protocols import AsksStudent, Discovery, Engine, Filter, Student, Task
+from dataenv.records import Budget, Example, Feedback, Past, Plan, Problem, Split, TeachReport, count_by_skill
 from dataenv.seeding import child_seed, stream
 from dataenv.skills.discovered import discovered
 from dataenv.spaces import allocate
@@ -49,14 +50,6 @@ class Structure(Protocol):
         """Keys of prompts that no row may teach."""
 
     def model_dump_json(self) -> str: ...
-
-
-class Past(NamedTuple):
-    """What a finished step came to: rows accepted, reward, and its paired standard error."""
-
-    rows: int
-    reward: float
-    error: float
 
 
 @dataclass(frozen=True)
@@ -101,7 +94,8 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
             is; "retrain" teaches all rows so far to the untaught student (the paper's way; cost grows with the square
             of the steps).
         target: accuracy on the feedback problems that ends the episode (`terminated`), or None.
-        filters: further checks of the gate, see `engines.gate.Filter`.
+        filters: further checks of rows that pass the gate: ids of `dataenv.engines.filters` ("known:0.75"), functions
+            or objects that follow `protocols.Filter`.
         client: the language model, for parts that ask one (`protocols.Conversing`): an id of `dataenv.chat.models`
             ("openai:gpt-5-mini"), or a `chat.client.Client`.
 
@@ -132,7 +126,7 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         regime: Regime = "continue",
         replay: float = 0.25,
         target: float | None = None,
-        filters: Sequence[Filter] = (),
+        filters: Sequence[str | Filter] = (),
         client: str | Client | None = None,
         render_mode: None = None,
     ) -> None:
@@ -158,7 +152,10 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         checks.part("engine", self.engine, Engine)
         self.error, self.redraw = error, bool(redraw)
         self.regime, self.replay, self.target = regime, real("replay", replay, 0, 100), target
-        self.filters = tuple(filters)
+        self.filters: tuple[Filter, ...] = tuple(self._filter(given) for given in filters)
+        for part in (self.engine, *self.filters):
+            if isinstance(part, AsksStudent):
+                part.attach(self.student)
         introduce(self.client, self.engine, *self.filters)
         self.render_mode = render_mode
         self.seconds = Clock()
@@ -176,6 +173,12 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         # Both follow from the situation's rows; going through thousands of rows at each step would be dear.
         self._keys: set[str] = set()
         self._counts: Counter[str] = Counter()
+
+    def _filter(self, given: str | Filter) -> Filter:
+        made: Filter = gate_filters.make(given, task=self.task) if isinstance(given, str) else given
+        if not callable(made):
+            raise InvalidData(f"filters must be ids or functions of rows and a generator; one is {made!r}.")
+        return made
 
     # -- what an environment adds --------------------------------------------------------------------------
 
@@ -248,7 +251,7 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
                 step=before.step + 1,
                 taught=before.taught + tuple(new.examples),
                 examination=examination,
-                history=(*before.history, Past(len(new.examples), change.gain, change.error)),
+                history=(*before.history, _past(plan, new, change)),
                 structure=self.probe(structure, taught=new.examples),
             )
             self._counts = counts + Counter(count_by_skill(new.examples))
@@ -326,7 +329,7 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
                 raise InvalidData(f"Task '{self.task.name}' has no feedback problems; give it more data.")
             self._note_oddities()
             protected = (problem.prompt for problems in self._drawn[: len(draws)] for problem in problems)
-            self._gate = Gate(self.task, protected, self.filters, (problem.prompt for problem in self._shown))
+            self._gate = Gate(self.task, protected, (problem.prompt for problem in self._shown))
             self._prepared = episode, len(draws)
 
     def _problems(self, split: Split, per_skill: int | None, seed: int) -> list[Problem]:
@@ -378,7 +381,16 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         """The rows that `plan` brings through the gate."""
         closed = self._keys if structure is None else self._keys | structure.held_out
         with self.seconds("gate"):
-            filled = fill(plan, self.engine, self._gate, closed, self.seconds, step=before.step + 1, seed=before.seed)
+            filled = fill(
+                plan,
+                self.engine,
+                self._gate,
+                closed,
+                self.seconds,
+                step=before.step + 1,
+                seed=before.seed,
+                filters=self.filters,
+            )
         self.seconds["gate"] -= self.seconds.get("write", 0.0)
         return filled
 
@@ -453,6 +465,7 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
             budget=Budget(
                 rows_left=self.max_rows - len(now.taught), rows_per_step=self.rows, steps_left=self.steps - now.step
             ),
+            history=now.history,
         )
 
     def _seen(self) -> tuple[ObsType, dict[str, Any]]:
@@ -478,6 +491,16 @@ def _first(n: int, problems: Sequence[Problem]) -> dict[str, list[Example]]:
         if len(chosen) < n:
             chosen.append(Example.from_problem(problem))
     return {skill: chosen for skill, chosen in exemplars.items() if chosen}
+
+
+def _past(plan: Plan, filled: Filled, change: Change) -> Past:
+    return Past(
+        asked=plan.rows,
+        rows=len(filled.examples),
+        dropped=dict(filled.dropped),
+        reward=float(change.gain),
+        error=change.error,
+    )
 
 
 def _account(plan: Plan, clipped: bool, filled: Filled, report: TeachReport, change: Change) -> dict[str, Any]:

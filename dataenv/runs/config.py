@@ -27,7 +27,7 @@ class RunConfig(Record):
     """One episode of one teacher, with its exam. The defaults are `dataenv run`'s.
 
     `no_state` hides from the teacher how the student does. `skills` is "gold" (the task's own) or a way to discover
-    them, see `dataenv.skills`. `feedback` and `exam` count problems per
+    them, see `dataenv.skills`. `filters` are ids of `dataenv.engines.filters`. `feedback` and `exam` count problems per
     skill (None: all there are); `error` and `redraw` are explained in `TeachingEnv`. `select` says which student the
     exam judges: "last", or "best" by accuracy on the selection split. `model` is the language model of the parts that
     ask one, an id of `dataenv.chat.models`. `options` holds keyword arguments for the parts, by kind; those of the
@@ -41,6 +41,7 @@ class RunConfig(Record):
     teacher: str = "error-proportional"
     no_state: bool = False
     engine: str | None = None
+    filters: tuple[str, ...] = ()
     model: str | None = None
     steps: int = Field(default=5, ge=1, le=MOST)
     rows: int = Field(default=200, ge=1, le=MOST)
@@ -114,6 +115,7 @@ class RunConfig(Record):
             regime=self.regime,
             replay=self.replay,
             target=self.target,
+            filters=self.filters,
             client=client,
         ).unwrapped
         return env

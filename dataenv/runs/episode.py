@@ -24,11 +24,11 @@ from pydantic import ValidationError
 
 from dataenv.chat.introduce import introduce
 from dataenv.chat.ledger import Ledger
-from dataenv.envs.teaching import Past, Situation, TeachingEnv
+from dataenv.envs.teaching import Situation, TeachingEnv
 from dataenv.errors import DataEnvError, InvalidData, RunError
 from dataenv.examine import Examination
 from dataenv.protocols import Discovery, Explaining, Privileged, ProceduralTask, Task, Teacher
-from dataenv.records import Attempt, Example, Plan, SkillScore, Transition, content_hash
+from dataenv.records import Attempt, Example, Past, Plan, SkillScore, Transition, content_hash
 from dataenv.runs.config import RunConfig
 from dataenv.runs.exam import sit_exam
 from dataenv.runs.folder import RunFolder, holds_run
@@ -493,15 +493,23 @@ def _restored(config: RunConfig, files: RunFolder, env: TeachingEnv[Any, Any], t
         taught=tuple(taught),
         examination=examination,
         baseline=begun["baseline"],
-        history=tuple(
-            Past(e["accepted"], e["reward"], e["reward_error"]) for e in files.events if e["event"] == "step"
-        ),
+        history=tuple(_past(event) for event in files.events if event["event"] == "step"),
         structure=env.read_structure(kept.read_bytes()) if kept.name in last["kept"] else None,
         over=over,
     )
     teacher.reset(child_seed(config.seed, "teacher"))
     teacher.restore(json.loads((files.step(step) / "teacher.json").read_bytes()))
     return env.resume(situation)
+
+
+def _past(event: dict[str, Any]) -> Past:
+    return Past(
+        asked=event["asked"],
+        rows=event["accepted"],
+        dropped=event["dropped"],
+        reward=event["reward"],
+        error=event["reward_error"],
+    )
 
 
 def _rows(files: RunFolder, event: dict[str, Any]) -> list[Example] | None:

@@ -36,9 +36,13 @@ class Anything:
 
 
 def run(plan, engine, taught=None, filters=(), seed=0):
-    return fill(
-        plan, engine, Gate(Anything(), (), filters), set() if taught is None else taught, Clock(), step=3, seed=seed
-    )
+    known = set() if taught is None else taught
+    return fill(plan, engine, Gate(Anything(), ()), known, Clock(), step=3, seed=seed, filters=filters)
+
+
+def unless(reason, bad):
+    """A filter that drops the rows whose prompt `bad` holds for."""
+    return lambda rows, rng: [reason if bad(row.prompt.text) else None for row in rows]
 
 
 def asks(**rows):
@@ -61,10 +65,101 @@ def test_rows_come_in_the_order_of_the_plan_and_say_where_they_come_from():
 
 def test_what_the_gate_drops_is_asked_for_again():
     engine = Scripted(a=["a1", "bad", "a1", "a2", "a3", "a4"], b=["b1"])
-    filled = run(asks(a=4, b=1), engine, filters=[lambda e: "bad" if e.prompt.text == "bad" else None])
+    filled = run(asks(a=4, b=1), engine, filters=[unless("bad", "bad".__eq__)])
     assert texts(filled) == ["a1", "a2", "a3", "a4", "b1"]
     assert filled.dropped == {"bad": 1, "duplicate": 1}
     assert engine.asked == [[("a", 4), ("b", 1)], [("a", 2)]]
+
+
+def test_filters_see_all_rows_of_a_round_at_once_each_those_that_are_left():
+    seen = []
+
+    def watching(name, bad):
+        def judge(rows, rng):
+            seen.append((name, [row.prompt.text for row in rows], rng.random()))
+            return [name if row.prompt.text in bad else None for row in rows]
+
+        return judge
+
+    engine = Scripted(a=["a1", "a2", "a3", "a4", "a1"], b=["b1", "b2"])
+    filled = run(asks(a=3, b=2), engine, filters=[watching("one", {"a2", "b1"}), watching("two", {"a1"})])
+    assert [entry[:2] for entry in seen] == [
+        ("one", ["a1", "a2", "a3", "b1", "b2"]),
+        ("two", ["a1", "a3", "b2"]),
+        ("one", ["a4"]),
+        ("two", ["a4"]),
+    ]
+    assert len({draw for *_, draw in seen}) == 4
+    assert texts(filled) == ["a3", "a4", "b2"]
+    assert filled.dropped == {"one": 2, "two": 1, "duplicate": 1}
+    assert filled.shortfall == {"a": 1, "b": 1}
+
+
+def test_filters_come_after_the_gate_and_judge_written_out_rows_too():
+    rows = tuple(Example(prompt=text, completion="x", skill="v") for text in ("v1", "v2", "v2"))
+    filled = run(Plan(examples=rows), Scripted(), filters=[unless("odd", "v1".__eq__), unless("late", "v1".__eq__)])
+    assert texts(filled) == ["v2"]
+    assert filled.dropped == {"duplicate": 1, "odd": 1}
+    assert filled.shortfall == {"v": 2}
+
+
+def test_where_no_row_is_left_a_filter_is_not_asked():
+    filled = run(asks(a=1), Scripted(a=[]), filters=[lambda rows, rng: 1 / 0])
+    assert filled.shortfall == {"a": 1}
+
+
+def test_a_prompt_that_a_filter_dropped_is_not_taken_again():
+    """Asked often enough, a sampling judge would let anything pass."""
+    verdicts = iter(["unlucky", None])
+    filled = run(asks(a=1), Scripted(a=["a1", "a1", "a1"]), filters=[lambda rows, rng: [next(verdicts)]])
+    assert texts(filled) == []
+    assert filled.dropped == {"unlucky": 1, "duplicate": 2}
+
+
+def test_a_filters_draws_come_from_the_seed():
+    def coin(rows, rng):
+        return ["tails" if rng.random() < 0.5 else None for _ in rows]
+
+    def kept(seed):
+        return texts(run(asks(a=40), Scripted(a=[f"a{i}" for i in range(40)]), filters=[coin], seed=seed))
+
+    assert kept(1) == kept(1) != kept(2)
+
+
+@pytest.mark.parametrize(
+    ("returned", "word"),
+    [
+        (None, "a reason or None for each of 2 rows; it returned None"),
+        (["no"], "a reason or None for each of 2 rows; it returned 1 of them"),
+        ([True, None], "a reason in words, or None, for each row; one is True"),
+        (["", None], "a reason in words, or None, for each row; one is ''"),
+    ],
+)
+def test_a_filter_that_returns_something_else_is_named(returned, word):
+    def odd(rows, rng):
+        return returned
+
+    with pytest.raises(InvalidData, match=rf"^Filter 'odd' must return {word}"):
+        run(asks(a=2), Scripted(a=["a1", "a2"]), filters=[odd])
+
+
+def test_an_engine_that_tries_itself_is_asked_again_only_for_what_the_gate_dropped():
+    class Trying(Scripted):
+        dropped: dict = {}  # noqa: RUF012
+
+        def write(self, requests, rng, taught=frozenset()):
+            self.dropped = {"failed": 10}
+            return super().write(requests, rng, taught)
+
+    engine = Trying(a=["a1"] + ["a9"] * 99, b=["b1", "bad", "b2"])
+    plan = asks(a=1, b=2)
+    engine.prompts["c"] = ["c1"]
+    plan = Plan(requests=(*plan.requests, Request(skill="c", rows=4)))
+    filled = run(plan, engine, filters=[unless("bad", "bad".__eq__)])
+    assert texts(filled) == ["a1", "b1", "b2", "c1"]
+    assert engine.asked == [[("a", 1), ("b", 2), ("c", 4)], [("b", 1)]]
+    assert filled.dropped == {"bad": 1, "failed": 20}
+    assert filled.shortfall == {"c": 3}
 
 
 def test_an_engine_that_has_no_more_is_asked_once_more_and_the_rest_is_shortfall():

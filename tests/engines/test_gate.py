@@ -98,15 +98,6 @@ def test_of_an_endless_task_only_pool_prompts_may_be_taught(fakes):
         assert gate.fault(row(prompt, f"a:{i}"), set()) == expected
 
 
-def test_filters_come_last_and_name_their_own_reason():
-    asked = []
-    gate = Gate(Silent(), [], [lambda e: asked.append(e) or ("too short" if len(e.completion) < 3 else None)])
-    assert gate.fault(row("q", "ab"), set()) == "too short"
-    assert gate.fault(row("q", "abc"), set()) is None
-    assert gate.fault(row("q", "ab", answer="other"), set()) == "wrong"
-    assert len(asked) == 2
-
-
 def test_the_gate_keeps_no_protected_text():
     secret = f"canary {LONG}"
     gate = Gate(Silent(), [Prompt(text=secret)])

@@ -218,7 +218,7 @@ def test_a_plan_without_rows_neither_trains_nor_examines(fakes):
 
 
 def test_rows_that_all_fall_at_the_gate_train_nothing_either(fakes):
-    env = fakes.make_env(filters=[lambda example: "unwanted"])
+    env = fakes.make_env(filters=[lambda rows, rng: ["unwanted"] * len(rows)])
     env.reset(seed=0)
     calls = list(env.student.calls)
     _, reward, *_, info = env.step(fakes.deal(env, 5))

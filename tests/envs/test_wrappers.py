@@ -380,7 +380,7 @@ def test_the_text_says_what_the_numbers_say(fakes):
     shown = [by_skill["alpha"][0], by_skill["beta"][0], by_skill["alpha"][1]]  # gamma has none
     assert blocks(text)[0] == [t for a in shown for t in (a.problem.prompt.text, a.response, a.problem.answer)]
     text, reward, *_, info = env.step(Plan(requests=(Request(skill="alpha", rows=12),)))
-    assert f"| 1 | 12 | {reward:+.3f} | {info['reward_error']:.3f} |" in text
+    assert f"| 1 | 12 of 12 | none | {reward:+.3f} | {info['reward_error']:.3f} |" in text
     assert "| alpha |" in text
     text, _ = env.reset()
     assert "Steps so far" not in text
@@ -390,7 +390,7 @@ def test_the_text_of_the_no_state_twin_claims_nothing(fakes):
     env = TextView(HideFeedback(make(fakes)))
     env.reset(seed=0)
     text, *_ = env.step(Plan(requests=(Request(skill="alpha", rows=12),)))
-    assert "| 1 | 12 | unknown | unknown |" in text
+    assert "| 1 | 12 of 12 | none | unknown | unknown |" in text
     assert "| alpha | 0 of 0 | unknown | 12 |" in text
     assert "%" not in text
 

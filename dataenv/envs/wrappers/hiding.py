@@ -25,7 +25,8 @@ class HideFeedback(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     `HideFeedback(RecordEpisodeStatistics(env))`. With `reward=True` it passes; that is for training a policy which
     acts without looking.
 
-    Not hidden: with a `target`, that the episode ends early.
+    Not hidden: with a `target`, that the episode ends early; with an engine or a filter that asks the student, how many
+    rows came of it, and why not more.
 
     It goes directly around an environment, inside of views: `FlatView(HideFeedback(env))`.
     """
@@ -70,7 +71,8 @@ def _history(value: Any) -> Any:
 
 def _feedback(feedback: Feedback) -> Feedback:
     scores = tuple(SkillScore(skill=score.skill, n=0, correct=0) for score in feedback.skills)
-    return feedback.model_copy(update={"skills": scores, "failures": ()})
+    history = tuple(past.model_copy(update={"reward": 0.0, "error": 0.5}) for past in feedback.history)
+    return feedback.model_copy(update={"skills": scores, "failures": (), "history": history})
 
 
 def _as_is(value: Any) -> Any:

@@ -11,7 +11,7 @@ import gymnasium as gym
 from gymnasium.utils import RecordConstructorArgs
 
 from dataenv.envs.teaching import TeachingEnv
-from dataenv.records import Attempt, Feedback, Plan, SkillScore
+from dataenv.records import Attempt, Feedback, Past, Plan, SkillScore
 from dataenv.skills.tree import Subskill
 from dataenv.spaces import Prose, plain
 
@@ -39,11 +39,9 @@ class TextView(gym.Wrapper[str, Any, Any, Any], RecordConstructorArgs):
         gym.Wrapper.__init__(self, env)
         self.failures, self.text_bytes, self.max_bytes = failures, text_bytes, max_bytes
         self.observation_space = Prose(max_bytes)
-        self._past: list[str] = []
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         _, info = self.env.reset(seed=seed, options=options)
-        self._past = []
         return self._written(info), info
 
     def step(self, action: Any) -> tuple[str, Any, bool, bool, dict[str, Any]]:
@@ -51,9 +49,6 @@ class TextView(gym.Wrapper[str, Any, Any, Any], RecordConstructorArgs):
         _, reward, terminated, truncated, info = self.env.step(
             inner.action(action) if isinstance(action, Plan) else action
         )
-        known = info["reward_n"] > 0  # HideFeedback, or a task without feedback problems
-        gain = [f"{float(reward):+.3f}", f"{info['reward_error']:.3f}"] if known else ["unknown", "unknown"]
-        self._past.append(_row(info["feedback"].step, info["rows"]["accepted"], *gain))
         return self._written(info), reward, terminated, truncated, info
 
     def _written(self, info: Mapping[str, Any]) -> str:
@@ -67,9 +62,10 @@ class TextView(gym.Wrapper[str, Any, Any, Any], RecordConstructorArgs):
             columns = "skill, subskill, quota, solved, accuracy, rows taught"
             rows = [_row(skill, leaf.name, leaf.quota, *_score(leaf)[1:], leaf.taught) for skill, leaf in leaves]
             text += _table("Subskills", columns, rows, self.max_bytes // 4)
-        if self._past:
-            columns = "step, rows, reward, standard error"
-            text += _table("Steps so far, the last first", columns, self._past[::-1], self.max_bytes // 8)
+        if feedback.history:
+            columns = "step, rows taught, dropped, reward, standard error"
+            rows = [_step(number, past, feedback.n > 0) for number, past in enumerate(feedback.history, 1)]
+            text += _table("Steps so far, the last first", columns, rows[::-1], self.max_bytes // 8)
         shown, quotes = 0, ""
         for attempt in _spread(feedback.failures)[: self.failures]:
             quote = _quoted(attempt, self.text_bytes)
@@ -88,6 +84,13 @@ def _head(feedback: Feedback) -> str:
         f"# The student after step {feedback.step}\n\nIt solves {solved} feedback problems.\n"
         f"Left are {budget.steps_left} steps and {budget.rows_left} rows; the next step can have {budget.rows_now}.\n"
     )
+
+
+def _step(number: int, past: Past, known: bool) -> str:
+    """A row for a finished step; `known` is false where HideFeedback keeps back how the student does."""
+    dropped = ", ".join(f"{n} {reason}" for reason, n in past.dropped.items()) or "none"
+    gain = [f"{past.reward:+.3f}", f"{past.error:.3f}"] if known else ["unknown", "unknown"]
+    return _row(number, f"{past.rows} of {past.asked}", dropped, *gain)
 
 
 def _score(score: SkillScore | Subskill) -> tuple[str, str, str]:

@@ -20,6 +20,10 @@ engines = Registry(
             "dataenv.engines.mixture:Mixture",
             "several engines by share: mixture:procedural=0.7,self-sampling=0.3",
         ),
+        "llm": ("dataenv.engines.llm:LLM", "a language model writes what the request says"),
+        "new-question": ("dataenv.engines.llm:NewQuestion", "a language model writes in the style of pool problems"),
+        "answer-augment": ("dataenv.engines.augmenting:AnswerAugment", "a language model solves pool problems anew"),
+        "rephrase": ("dataenv.engines.augmenting:Rephrase", "a language model says pool problems in other words"),
     },
 )
 
@@ -30,6 +34,10 @@ filters = Registry(
         "helps": (
             "dataenv.engines.judges:Helps",
             "drops rows that gain nothing as an exemplar before other problems; helps:GAIN",
+        ),
+        "consistent": (
+            "dataenv.engines.consistency:Consistency",
+            "drops what a language model's own solutions do not confirm; consistent:K solutions",
         ),
     },
 )

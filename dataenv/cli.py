@@ -9,6 +9,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -207,7 +208,10 @@ def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
 @app.command()
 def skills(
     task: Annotated[str, typer.Option(help="Task id, 'id:argument' for e.g. gsm8k:FOLDER.")] = _DEFAULT.task,
-    discovery: Annotated[str, typer.Option(help="How: cluster, cluster:K, file:PATH, gold.")] = "cluster",
+    discovery: Annotated[str, typer.Option(help="How: cluster, cluster:K, llm, llm:K, file:PATH, gold.")] = "cluster",
+    model: Annotated[
+        str | None, typer.Option(help="Language model that discovery llm asks, e.g. openai:gpt-5-mini.")
+    ] = None,
     student: Annotated[
         str | None, typer.Option(help="A student to examine: are estimated weaknesses true of fresh problems?")
     ] = None,
@@ -221,18 +225,27 @@ def skills(
     json: JsonFlag = False,
 ) -> None:
     """Discover a task's skills from its feedback split, and score them on fresh problems."""
+    from dataenv.chat import make_client
+    from dataenv.chat.introduce import introduce
     from dataenv.examine import examine
     from dataenv.skills import discoveries
     from dataenv.skills.discovered import sample
     from dataenv.skills.labels import write_labels
     from dataenv.skills.scoring import score
     from dataenv.students import make_student
+    from dataenv.students.weights import cache_folder
     from dataenv.tasks import tasks
 
     problems, found = tasks.make(task), discoveries.make(discovery)
     pupil = make_student(student) if student else None
     ask = (lambda asked: examine(problems, pupil, asked).attempts) if pupil else None
-    result = score(problems, found, ask, per_skill, seed)
+    client = make_client(model, cache=cache_folder() / "chat") if model else None
+    if not introduce(client, found) and model:
+        raise InvalidData(f"Discovery '{discovery}' asks no language model; leave out --model {model}.")
+    with client or nullcontext():
+        if client:
+            client.check()
+        result = score(problems, found, ask, per_skill, seed)
     if out:
         write_labels(out, found, sample(problems, "feedback", per_skill, seed))
     console = ERR if json else OUT

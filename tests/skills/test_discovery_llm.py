@@ -245,3 +245,26 @@ def test_an_environment_teaches_under_these_skills(fakes, chat):
     env.reset(seed=0)
     *_, info = env.step(fakes.deal(env, 4, 6))
     assert info["rows"]["accepted"] == 10
+
+
+def test_the_command_line_asks_the_model_that_is_named(registered, chat, monkeypatch, tmp_path):
+    from typer.testing import CliRunner
+
+    from dataenv.chat import models
+    from dataenv.cli import app
+    from dataenv.registry import Entry
+
+    def by_letter(question):
+        return {"problems": [{"number": int(n), "skill": f"letter {p[0]}"} for n, p in numbered(question)]}
+
+    scripted = chat(by_letter).model
+    monkeypatch.setitem(models._entries, "scripted", Entry(lambda: scripted))
+    monkeypatch.setenv("DATAENV_CACHE", str(tmp_path))
+    run = ["skills", "--task", "toy", "--per-skill", "6", "--discovery"]
+    done = CliRunner().invoke(app, [*run, "llm:3", "--model", "scripted", "--json"])
+    assert done.exit_code == 0 and '"rand":1.0' in done.stdout.replace(" ", "")
+    asked = len(scripted.asked)
+    assert asked and CliRunner().invoke(app, [*run, "llm:3", "--model", "scripted"]).exit_code == 0
+    assert len(scripted.asked) == asked  # its answers were kept
+    for spec, model, message in [("llm", [], "--model"), ("cluster:2", ["--model", "scripted"], "asks no language")]:
+        assert message in str(CliRunner().invoke(app, [*run, spec, *model]).exception)

@@ -30,7 +30,7 @@ class CausalLM:
         source: Hub id ("org/name"), local folder, or a `Base` that says how the weights come about.
         method: "lora" trains low-rank adapters on all linear layers; "full" trains every weight.
         rank, alpha: size and scale of the adapters (scale alpha / rank).
-        learning_rate, epochs, batch, micro_batch, schedule, beta, checkpointing, packing, compile: see
+        learning_rate, epochs, batch, window, micro_batch, schedule, beta, checkpointing, packing, compile: see
             `recipe.Recipe`; learning_rate None is 1e-3 for LoRA, 1e-4 for full.
         template, system: see `encoding.Encoder`.
         max_length: tokens a training row may have, prompt and completion; longer rows are dropped and counted.
@@ -56,6 +56,7 @@ class CausalLM:
         learning_rate: float | None = None,
         epochs: int = 1,
         batch: int = 8,
+        window: int = 4,
         micro_batch: int | None = None,
         schedule: Literal["cosine", "constant"] = "cosine",
         beta: float = 0.1,
@@ -93,6 +94,7 @@ class CausalLM:
             schedule=schedule,
             epochs=epochs,
             batch=batch,
+            window=window,
             micro_batch=micro_batch,
             checkpointing=checkpointing,
             packing=packing,

@@ -43,7 +43,7 @@ LATELY = {
     "maximum": 250, "multiplication": 250, "sequence": 250, "chain": 250,
 }  # fmt: skip
 """Then only these rows, at all difficulties, and the rest fades: what was known once is relearnt within few rows."""
-LATE_RATE, BATCH = 3e-3, 32
+LATE_RATE, BATCH, WINDOW = 3e-3, 32, 16
 
 
 def micro(argument: str = "", **options: Any) -> CausalLM:
@@ -63,6 +63,7 @@ def micro(argument: str = "", **options: Any) -> CausalLM:
         "learning_rate": 7e-4,
         "epochs": 3,
         "batch": 32,
+        "window": WINDOW,
         "micro_batch": 65_536,
         "answer_batch": 512,
         "template": "{prompt}",
@@ -119,7 +120,7 @@ def _make(folder: Path, base_seed: int) -> None:
                 problems = drills.write(skill, min(n, 64), None if top is None else float(rng.uniform(0, top)), rng)
                 rows += [encoder.row(Example.from_problem(problem)) for problem in problems]
                 n -= len(problems)
-        recipe = Recipe(learning_rate=rate, batch=BATCH, micro_batch=65_536)
+        recipe = Recipe(learning_rate=rate, batch=BATCH, window=WINDOW, micro_batch=65_536)
         with threads(1):
             train(model, rows, recipe, seed=child_seed(base_seed, "micro", phase, "order"))
 

@@ -17,6 +17,9 @@ class Recipe:
         schedule: after it, "cosine" goes down to `floor` times the peak, "constant" stays there.
         epochs: passes over the rows of a call.
         batch: rows per update, exactly, but for the last of an epoch.
+        window: batches among whose rows, drawn at random, those of similar length are put together. More saves padding,
+            and makes the rows of a batch alike, from which less may be learnt: after 280 rows of `arithmetic` the loss
+            of SmolLM2-135M on unseen rows was 0.99 with 1, 1.01 with 4 and 1.11 with 16, at 343, 383, 382 tokens/s.
         micro_batch: most padded tokens in one forward pass; a batch above it is accumulated. Bounds memory. None is
             1,024 on a CPU and 16,384 on a GPU. Where memory is short, less.
         checkpointing: keep only each layer's input for the backward pass and compute the rest again; None does so
@@ -31,6 +34,7 @@ class Recipe:
     schedule: Literal["cosine", "constant"] = "cosine"
     epochs: int = 1
     batch: int = 8
+    window: int = 4
     micro_batch: int | None = None
     checkpointing: bool | None = None
     packing: bool | None = None
@@ -42,7 +46,15 @@ class Recipe:
     clip: float = 1.0
 
     def __post_init__(self) -> None:
-        lowest = {"learning_rate": 0.0, "epochs": 1, "batch": 1, "micro_batch": 1, "beta": 0.0, "clip": 0.0}
+        lowest = {
+            "learning_rate": 0.0,
+            "epochs": 1,
+            "batch": 1,
+            "window": 1,
+            "micro_batch": 1,
+            "beta": 0.0,
+            "clip": 0.0,
+        }
         for field, low in lowest.items():
             value = getattr(self, field)
             if value is not None and (not value >= low or (value == 0 and low == 0.0)):

@@ -199,7 +199,9 @@ def _updates(lessons: Sequence[Lesson]) -> tuple[Llamas, list[float | Exception]
     for own, lesson in zip(rows, lessons, strict=True):
         rng = np.random.Generator(np.random.PCG64(lesson.seed))
         lengths = own.lengths.tolist()
-        plans.append([b for _ in range(recipe.epochs) for b in grouped_batches(lengths, recipe.batch, rng)])
+        plans.append(
+            [b for _ in range(recipe.epochs) for b in grouped_batches(lengths, recipe.batch, recipe.window, rng)]
+        )
     weights = [nn.Parameter(row) for row in stacked.weights]
     groups = [{"params": [row]} for row in weights]
     optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)

@@ -53,7 +53,11 @@ def train(
         raise InvalidData(f"{type(model).__name__} cannot keep packed rows apart; set the student's packing to false.")
     rng = np.random.Generator(np.random.PCG64(seed))
     lengths = [length(row) for row in rows]
-    batches = [_by_kind(b, rows) for _ in range(recipe.epochs) for b in grouped_batches(lengths, recipe.batch, rng)]
+    batches = [
+        _by_kind(b, rows)
+        for _ in range(recipe.epochs)
+        for b in grouped_batches(lengths, recipe.batch, recipe.window, rng)
+    ]
     most = recipe.micro_batch or _MICRO_BATCH.get(device.type, 1024)
     if way is None:
         groups = [group for batch in batches for group in batch]
@@ -139,16 +143,15 @@ def _by_kind(batch: Sequence[int], rows: Sequence[Row]) -> list[list[int]]:
     return [alike for alike in kinds if alike]
 
 
-def grouped_batches(lengths: Sequence[int], batch: int, rng: np.random.Generator) -> list[list[int]]:
+def grouped_batches(lengths: Sequence[int], batch: int, window: int, rng: np.random.Generator) -> list[list[int]]:
     """Indices in batches of similar length, every index once; who shares a batch and the order of batches are drawn.
 
-    Rows are shuffled, sorted by length inside windows of 16 batches, cut, and the batches shuffled.
+    Rows are shuffled, sorted by length inside windows of `window` batches, cut, and the batches shuffled.
     """
     order = rng.permutation(len(lengths))
-    window = 16 * batch
     batches = []
-    for start in range(0, len(order), window):
-        part = sorted(order[start : start + window], key=lambda i: lengths[i])
+    for start in range(0, len(order), window * batch):
+        part = sorted(order[start : start + window * batch], key=lambda i: lengths[i])
         batches += [[int(i) for i in part[at : at + batch]] for at in range(0, len(part), batch)]
     return [batches[i] for i in rng.permutation(len(batches))]
 

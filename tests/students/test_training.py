@@ -42,7 +42,7 @@ def naive(model, rows, recipe, seed):
     )
     rng = np.random.Generator(np.random.PCG64(seed))
     lengths = [len(p) + len(c) for p, c in rows]
-    batches = [b for _ in range(recipe.epochs) for b in grouped_batches(lengths, recipe.batch, rng)]
+    batches = [b for _ in range(recipe.epochs) for b in grouped_batches(lengths, recipe.batch, recipe.window, rng)]
     summed = counted = 0
     for update, batch in enumerate(batches):
         tokens = sum(len(rows[i][1]) for i in batch)
@@ -151,7 +151,7 @@ def test_a_hook_does_not_outlive_its_training(model):
 @pytest.mark.parametrize("n", [1, 7, 8, 9, 300])
 def test_every_row_stands_in_exactly_one_batch_of_exactly_the_size_asked_for(n):
     lengths = np.random.default_rng(0).integers(1, 100, n).tolist()
-    batches = grouped_batches(lengths, 8, np.random.default_rng(1))
+    batches = grouped_batches(lengths, 8, 4, np.random.default_rng(1))
     assert sorted(i for batch in batches for i in batch) == list(range(n))
     sizes = sorted(map(len, batches))
     assert sizes[1:] == [8] * (len(batches) - 1)
@@ -160,11 +160,24 @@ def test_every_row_stands_in_exactly_one_batch_of_exactly_the_size_asked_for(n):
 
 def test_batches_group_similar_lengths_and_the_draw_decides_the_order():
     lengths = np.random.default_rng(0).integers(1, 1000, 128).tolist()
-    batches = grouped_batches(lengths, 8, np.random.default_rng(1))
+    batches = grouped_batches(lengths, 8, 16, np.random.default_rng(1))
     spread = sum(max(lengths[i] for i in b) - min(lengths[i] for i in b) for b in batches)
     assert spread < 1000  # unsorted it would be about 16 x 800
-    assert batches != grouped_batches(lengths, 8, np.random.default_rng(2))
-    assert batches == grouped_batches(lengths, 8, np.random.default_rng(1))
+    assert batches != grouped_batches(lengths, 8, 16, np.random.default_rng(2))
+    assert batches == grouped_batches(lengths, 8, 16, np.random.default_rng(1))
+
+
+def test_a_wider_window_makes_batches_more_alike():
+    lengths = np.random.default_rng(0).integers(1, 1000, 128).tolist()
+    spreads = [
+        sum(
+            np.ptp([lengths[i] for i in batch])
+            for batch in grouped_batches(lengths, 8, window, np.random.default_rng(1))
+        )
+        for window in (1, 2, 4, 16)
+    ]
+    assert spreads == sorted(spreads, reverse=True)
+    assert spreads[0] > 8 * spreads[-1]
 
 
 def test_the_schedule_warms_up_to_the_peak_and_falls_to_the_floor():

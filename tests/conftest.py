@@ -5,6 +5,7 @@ from types import MappingProxyType, SimpleNamespace
 from zlib import crc32
 
 import pytest
+from hypothesis import settings
 
 from dataenv.envs.skill_list import SkillListEnv
 from dataenv.records import Problem, Reply, TeachReport, Verdict, content_hash
@@ -12,6 +13,9 @@ from dataenv.registry import Entry
 from dataenv.students import students
 from dataenv.tasks import tasks
 from dataenv.tasks.splits import draw
+
+settings.register_profile("dataenv", deadline=None)  # how long an example takes is the machine's affair
+settings.load_profile("dataenv")
 
 
 class Toy:

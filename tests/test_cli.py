@@ -242,7 +242,7 @@ def test_a_corrected_command_may_use_the_folder_of_the_mistaken_one(call, toy):
     [
         ("epochs=1", ["--set epochs=1: write part.option=value"]),
         ("student.epochs", ["--set student.epochs: write part.option=value"]),
-        ("run.steps=1", ["--set run.steps=1", "env, task, student, engine or teacher"]),
+        ("run.steps=1", ["--set run.steps=1", "env, task, student, engine, teacher or model"]),
         ("env.steps=1", ["env.steps is no option to set"]),
         ("env.depth=3", ["env 'dataenv/SkillList-v0' cannot be built", "'depth'"]),
         ("student.colour=red", ["student 'micro' cannot be built", "'colour'"]),

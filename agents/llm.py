@@ -17,7 +17,7 @@ from pydantic import JsonValue
 
 from dataenv.agents.teacher import BaseTeacher
 from dataenv.chat.conversing import Converses
-from dataenv.chat.question import Failure, Question
+from dataenv.chat.question import Answer, Failure, Question
 from dataenv.chat.templates import prompts
 from dataenv.checks import real, whole
 from dataenv.records import Feedback, Record
@@ -105,7 +105,7 @@ class LLMTeacher(Converses, BaseTeacher):
         ]
         plans: list[T | None] = []
         dialogue: list[Exchange] = []
-        for i, ((about, prompt), result) in enumerate(zip(asked, self.client.ask(questions), strict=True)):
+        for i, ((about, prompt), result) in enumerate(zip(asked, self._asked(questions), strict=True)):
             mended: list[str] = []
             plan, refused, wrote, reasoning = None, "", "", ""
             if isinstance(result, Failure):
@@ -131,6 +131,15 @@ class LLMTeacher(Converses, BaseTeacher):
             )
         self._dialogue = tuple(dialogue)
         return plans
+
+    def _asked(self, questions: Sequence[Question]) -> list[Answer | Failure]:
+        """What came of each question. Where none got through in all its tries they are asked again, until one does or
+        the client gives the server up: a step that nobody planned is worse than a run that stops, and can go on."""
+        while True:
+            results = self.client.ask(questions)
+            last = self.client.tries - 1
+            if not (results and last and all(isinstance(r, Failure) and r.retries == last for r in results)):
+                return results
 
     def refuse(self, reason: str) -> None:
         self.refusals[reason] = self.refusals.get(reason, 0) + 1

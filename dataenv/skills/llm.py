@@ -104,7 +104,7 @@ class ByModel(Converses, NearestSkill):
         wanted = None if self.n is None else min(self.n, len(ordered))
         if len(ordered) == 1 or wanted == len(ordered):
             return {name: name for name, _ in ordered}
-        group = _object(name={"type": "string", "minLength": 1}, labels={"type": "array", "items": {"type": "integer"}})
+        group = _object(name={"type": "string"}, labels={"type": "array", "items": {"type": "integer"}})
         sizes = {"minItems": wanted or 1, "maxItems": wanted or MOST_SKILLS}
         schema = _object(skills={"type": "array", "items": group, **sizes})
         names: dict[str, str] = {}

@@ -416,3 +416,24 @@ def test_worked_solutions_are_taught_in_the_form_of_the_task(fakes, chat):
     (found,) = engine.write([Request(skill="a", rows=3)], rng())
     assert [r.completion for r in found] == ["First this.\nThen that.\n#### a:1", "It ends already.\n#### a:2"]
     assert engine.dropped == {"wrong": 1}
+
+
+@pytest.mark.slow
+def test_what_a_small_model_writes_badly_is_rejected_and_not_taught(fakes):
+    """SmolLM2-135M, which seldom adds right and seldom writes JSON."""
+    from dataenv.students.weights import smollm2_present
+    from dataenv.tasks.drills import Drills
+
+    if not smollm2_present():
+        pytest.skip("the weights of smollm2-135m are not installed")
+    task, student = Drills("addition,copying"), fakes.Scripted()
+    with Client("local:smollm2-135m", tries=1) as client:
+        engine = LLM(task, batch=1, tries=1, max_tokens=96, shown=1)
+        env = fakes.make_env(task, student, engine=engine, client=client, feedback=4)
+        env.reset(seed=0)
+        *_, info = env.step(fakes.deal(env, 2, 2))
+    taught = [example for lesson, _ in student.lessons for example in lesson]
+    assert all(task.verify(task.recognise(r.prompt) or r.as_problem(), r.completion).correct for r in taught)
+    rows = info["rows"]
+    assert rows["accepted"] == len(taught) == 4 - sum(rows["shortfall"].values())
+    assert sum(rows["dropped"].values()) > 0 and client.ledger.completion_tokens > 0

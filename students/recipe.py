@@ -19,7 +19,8 @@ class Recipe:
         batch: rows per update, exactly, but for the last of an epoch.
         window: batches among whose rows, drawn at random, those of similar length are put together. More saves padding,
             and makes the rows of a batch alike, from which less may be learnt: after 280 rows of `arithmetic` the loss
-            of SmolLM2-135M on unseen rows was 0.99 with 1, 1.01 with 4 and 1.11 with 16, at 343, 383, 382 tokens/s.
+            of SmolLM2-135M on unseen rows was 0.99 with 1, 1.01 with 4 and 1.11 with 16 (means of two orders), at 343,
+            383 and 382 tokens/s.
         micro_batch: most padded tokens in one forward pass; a batch above it is accumulated. Bounds memory. None is
             1,024 on a CPU and 16,384 on a GPU. Where memory is short, less.
         checkpointing: keep only each layer's input for the backward pass and compute the rest again; None does so

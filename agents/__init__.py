@@ -10,6 +10,9 @@ from dataenv.registry import Registry
 teachers = Registry(
     "teacher",
     {
+        "cemal": ("dataenv.agents.cemal:Cemal", "rows like the exercises of a book that the student fails"),
+        "llm2llm": ("dataenv.agents.llm2llm:LLM2LLM", "open-ended: a new problem for each seed row the student fails"),
+        "pgkd": ("dataenv.agents.pgkd:PGKD", "a language model reads scores and confident errors, and may stop"),
         "random": ("dataenv.agents.controls:Random", "control: random shares and difficulties"),
         "uniform": ("dataenv.agents.controls:Uniform", "control: the same rows to every skill"),
         "open-ended-llm": (

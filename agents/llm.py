@@ -77,9 +77,6 @@ class LLMTeacher(Converses, BaseTeacher):
         """What was asked and answered at the last `act`."""
         return self._dialogue
 
-    def state(self) -> dict[str, Any]:
-        return {name: value for name, value in super().state().items() if not name.startswith("_")}
-
     def consult(
         self,
         asked: Sequence[tuple[str, str]],

@@ -63,9 +63,6 @@ class OracleGreedy(BaseTeacher):
         changes: Changes = self._env.change.by_problem
         return changes
 
-    def state(self) -> dict[str, Any]:
-        return {name: value for name, value in super().state().items() if name != "_env"}
-
 
 def _mean_over_skills(changes: Changes) -> float:
     by_skill: dict[str, list[int]] = {}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dataenv.agents.teacher import BaseTeacher
 from dataenv.checks import real
@@ -28,7 +29,12 @@ class ErrorProportional(BaseTeacher):
 
     def act(self, observation: Any, info: Mapping[str, Any]) -> Plan:
         feedback: Feedback = info["feedback"]
-        solved = np.array([(score.correct + 1) / (score.n + 2) for score in feedback.skills])
-        weights = (1 - solved) ** self.power
-        shares = (1 - self.floor) * weights / weights.sum() + self.floor / len(weights)
-        return self.deal(shares, feedback)
+        return self.deal(error_shares(feedback, self.power, self.floor), feedback)
+
+
+def error_shares(feedback: Feedback, power: float = 1.0, floor: float = 0.1) -> NDArray[np.float64]:
+    """The share of each skill that `ErrorProportional` deals it."""
+    solved = np.array([(score.correct + 1) / (score.n + 2) for score in feedback.skills])
+    weights = (1 - solved) ** power
+    shares: NDArray[np.float64] = (1 - floor) * weights / weights.sum() + floor / len(weights)
+    return shares

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dataenv.records import Feedback, Plan, Request, Transition
+from dataenv.records import Feedback, Plan, Problem, Request, Transition
 from dataenv.spaces import allocate, proportions
 
 
@@ -16,7 +17,7 @@ class BaseTeacher:
     """Base of the teachers here; a teacher of your own needs only the methods of `dataenv.protocols.Teacher`.
 
     Draws come from `self.rng`, seeded by `reset` and the teacher's name. `state` covers every attribute that is a
-    number, text, list, dict, array or generator.
+    number, text, list, dict, array or generator, but for those whose names begin with an underscore.
     """
 
     name = "teacher"
@@ -43,11 +44,21 @@ class BaseTeacher:
         """Most teachers read all they need from the next observation."""
 
     def state(self) -> dict[str, Any]:
-        return {name: _encode(value) for name, value in vars(self).items()}
+        return {name: _encode(value) for name, value in vars(self).items() if not name.startswith("_")}
 
     def restore(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
             setattr(self, name, _decode(value))
+
+
+def writes(observation: Any) -> bool:
+    """Whether the environment is OpenEnded, whose actions are in words; others take skill, rows and difficulty only."""
+    return isinstance(observation, Mapping) and "failures" in observation
+
+
+def like(problem: Problem, rows: int, *, shown: bool) -> Request:
+    """A request for problems like this one: of its skill, about as hard, and where `shown` with it as the exemplar."""
+    return Request(skill=problem.skill, rows=rows, difficulty=problem.difficulty, exemplar=problem if shown else None)
 
 
 def shares_to_plan(weights: NDArray[Any], feedback: Feedback, difficulty: Any = None) -> Plan:

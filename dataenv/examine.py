@@ -94,7 +94,7 @@ def examine(task: Task, student: Student, problems: Sequence[Problem], shots: Sh
         few = student.answer(prompts, max_new_tokens=task.max_new_tokens, shots=exemplars)
         checks.replies(student, few, len(prompts))
         replies |= zip(group, (samples[0] for samples in few), strict=True)
-    attempts = tuple(_judged(task, problem, replies[i]) for i, problem in enumerate(problems))
+    attempts = tuple(judged(task, problem, replies[i]) for i, problem in enumerate(problems))
     return Examination(attempts, sum(map(len, (shots or {}).values())), sum(r.tokens for r in replies.values()))
 
 
@@ -145,7 +145,8 @@ def _grouped(problems: Sequence[Problem], shots: Shots) -> list[tuple[Sequence[E
     return [(shots[skill] if skill is not None else (), group) for skill, group in groups.items()]
 
 
-def _judged(task: Task, problem: Problem, reply: Reply) -> Attempt:
+def judged(task: Task, problem: Problem, reply: Reply) -> Attempt:
+    """The attempt that `reply` is at `problem`; what could not be asked counts as wrong."""
     if reply.finish == "overlong":
         verdict = Verdict(0.0, False, "the prompt does not fit the student's context")
     else:

@@ -195,6 +195,14 @@ class Conversing(Protocol):
 
 
 @runtime_checkable
+class Exercising(Protocol):
+    """A teacher that has the student try problems of the pool, which no examination draws from."""
+
+    def take_exercises(self, exercises: Any) -> None:
+        """Take the `dataenv.exercises.Exercises` to set; called before the episode."""
+
+
+@runtime_checkable
 class Explaining(Protocol):
     """A teacher that can say how it came to its last action."""
 

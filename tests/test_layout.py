@@ -29,9 +29,10 @@ MAY_IMPORT = {
     "tasks": PLAIN | {"dataenv.protocols", "dataenv.verifiers"},
     "engines": SHARED | {"dataenv.verifiers", "dataenv.chat", "dataenv.skills"} | SPLITS,
     "examine": SHARED | {"dataenv.verifiers"},
+    "exercises": SHARED | {"dataenv.examine"},
     "envs": SHARED
     | {"dataenv.tasks", "dataenv.engines", "dataenv.students", "dataenv.examine", "dataenv.skills", "dataenv.chat"},
-    "agents": SHARED | {"dataenv.chat"},
+    "agents": SHARED | {"dataenv.chat", "dataenv.exercises"},
     "students": SHARED | {"dataenv.tasks"},  # the micro student practises drills
 }
 """Room -> modules of dataenv it may import besides its own; `runs`, `benchmarks` and `cli` may import everything."""

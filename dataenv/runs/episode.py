@@ -27,7 +27,8 @@ from dataenv.chat.ledger import Ledger
 from dataenv.envs.teaching import Situation, TeachingEnv
 from dataenv.errors import DataEnvError, InvalidData, RunError
 from dataenv.examine import Examination
-from dataenv.protocols import Discovery, Explaining, Privileged, ProceduralTask, Task, Teacher
+from dataenv.exercises import Exercises
+from dataenv.protocols import Discovery, Exercising, Explaining, Privileged, ProceduralTask, Task, Teacher
 from dataenv.records import Attempt, Example, Past, Plan, SkillScore, Transition, content_hash
 from dataenv.runs.config import RunConfig
 from dataenv.runs.exam import sit_exam
@@ -160,25 +161,29 @@ def _built(
 
 
 class _Meter:
-    """What the run's language model was asked, and took, since the last reading."""
+    """What the run's language model was asked and took, and the exercises a student tried, since the last reading."""
 
-    def __init__(self, client: Client | None) -> None:
-        self._client, self._before = client, Ledger().as_dict()
+    def __init__(self, client: Client | None, exercises: Exercises) -> None:
+        self._client, self._before, self._exercises = client, Ledger().as_dict(), exercises
 
     def read(self) -> dict[str, Any]:
-        if self._client is None:
-            return {}
-        used = self._client.ledger.since(self._before)
-        self._before = self._client.ledger.as_dict()
-        return {"chat": used}
+        tried = self._exercises.read()
+        used: dict[str, Any] = {"exercises": tried} if tried["answers"] else {}
+        if self._client is not None:
+            used["chat"] = self._client.ledger.since(self._before)
+            self._before = self._client.ledger.as_dict()
+        return used
 
 
 def _teach_and_examine(config: RunConfig, files: RunFolder, tell: Any, client: Client | None) -> None:
     """Everything that is left of the run."""
-    meter = _Meter(client)
     env, teacher = _built(config, client, _frozen_skills(files))
     if isinstance(teacher, Privileged):
         teacher.attach(env)
+    exercises = Exercises(env.task, env.student)
+    if isinstance(teacher, Exercising):
+        teacher.take_exercises(exercises)
+    meter = _Meter(client, exercises)
     try:
         _must_have_its_data(files, env.task)
         state = _restored(config, files, env, teacher)

@@ -7,7 +7,8 @@ from typing import Any
 
 from dataenv.envs.wrappers import hidden
 from dataenv.errors import InvalidData
-from dataenv.protocols import Privileged, Teacher
+from dataenv.exercises import Exercises
+from dataenv.protocols import Exercising, Privileged, Teacher
 from dataenv.records import Record, Transition
 
 
@@ -21,6 +22,10 @@ class NoState:
         self.parts = (teacher,)
         self.name = teacher.name
         self.reset, self.state, self.restore = teacher.reset, teacher.state, teacher.restore
+
+    def take_exercises(self, exercises: Exercises) -> None:
+        if isinstance(self.teacher, Exercising):
+            self.teacher.take_exercises(exercises.untried())
 
     @property
     def dialogue(self) -> Sequence[Record]:

@@ -24,6 +24,8 @@ from rich.text import Text
 from dataenv import __version__
 from dataenv.errors import DataEnvError, InvalidData, Note, RunError
 from dataenv.runs.config import RunConfig
+from dataenv.runs.presets import merged
+from dataenv.runs.presets import preset as settings_of
 
 app = typer.Typer(
     help="A gymnasium for teachers: agents that decide which training data a student model needs next.",
@@ -88,6 +90,11 @@ JsonFlag = Annotated[
 
 @app.command()
 def run(
+    context: typer.Context,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Settings of a published experiment, for --env; what else is given here overrides them."),
+    ] = None,
     env: Annotated[str, typer.Option(help="Environment id; 'dataenv list envs'.")] = _DEFAULT.env,
     task: Annotated[
         str, typer.Option(help="Task id, 'id:argument' for e.g. gsm8k:FOLDER or jsonl:FILE.")
@@ -138,38 +145,43 @@ def run(
     json: JsonFlag = False,
 ) -> None:
     """Teach a student for one episode, then give it the sealed exam. The same command goes on where it was stopped."""
+    settings: dict[str, Any] = {
+        "env": env,
+        "task": task,
+        "skills": skills,
+        "student": student,
+        "teacher": teacher,
+        "no_state": no_state,
+        "engine": engine,
+        "filters": tuple(filter_ or ()),
+        "model": model,
+        "steps": steps,
+        "rows": rows,
+        "max_rows": max_rows,
+        "seed": seed,
+        "regime": regime.value,
+        "replay": replay,
+        "feedback": feedback or None,
+        "error": error,
+        "redraw": redraw,
+        "exam": exam or None,
+        "select": select.value,
+        "target": target,
+        "options": _options(set_ or []),
+    }
+    if preset is not None:
+        settings = merged(settings_of(preset, env), _given(context, settings))
     try:
-        config = RunConfig(
-            env=env,
-            task=task,
-            skills=skills,
-            student=student,
-            teacher=teacher,
-            no_state=no_state,
-            engine=engine,
-            filters=tuple(filter_ or ()),
-            model=model,
-            steps=steps,
-            rows=rows,
-            max_rows=max_rows,
-            seed=seed,
-            regime=regime.value,
-            replay=replay,
-            feedback=feedback or None,
-            error=error,
-            redraw=redraw,
-            exam=exam or None,
-            select=select.value,
-            target=target,
-            options=_options(set_ or []),
-        )
+        config = RunConfig(**settings)
     except ValidationError as error:
         fault = error.errors()[0]
         flag = ".".join(map(str, fault["loc"])).replace("_", "-")
         raise InvalidData(f"--{flag}: {fault['msg']} (got {fault['input']!r}).") from error
     if out == "":
         raise InvalidData("--out is empty; name a folder, or leave it out.")
-    folder = Path(out or "runs/" + "-".join(_file_name(part) for part in (task, student, teacher, str(seed))))
+    folder = Path(
+        out or "runs/" + "-".join(_file_name(part) for part in (config.task, config.student, config.teacher, str(seed)))
+    )
 
     def work(watcher: Any) -> dict[str, Any]:
         from dataenv.runs.episode import start
@@ -371,6 +383,17 @@ def _watched(folder: Path, json: bool, work: Callable[[Any], dict[str, Any]]) ->
         there = f"'dataenv resume {folder}' goes on from the last finished step"
         ERR.print(f"interrupted; {there if holds_run(folder) else 'nothing was begun'}", markup=False, soft_wrap=True)
         sys.exit(130)
+
+
+def _given(context: typer.Context, settings: dict[str, Any]) -> dict[str, Any]:
+    """Those of a run's settings that stand on the command line, and the environment."""
+    flags = {"filters": "filter_", "options": "set_"}
+    sources = {name: context.get_parameter_source(flags.get(name, name)) for name in settings}
+    return {
+        name: value
+        for name, value in settings.items()
+        if name == "env" or ((source := sources[name]) is not None and source.name != "DEFAULT")
+    }
 
 
 def _options(settings: list[str]) -> dict[Any, dict[str, Any]]:

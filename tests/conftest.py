@@ -1,6 +1,7 @@
 """Fakes that need no torch: a tiny task and a scripted student. Tests get their classes through the fixture `fakes`."""
 
 import json
+import signal
 from types import MappingProxyType, SimpleNamespace
 from zlib import crc32
 
@@ -16,6 +17,10 @@ from dataenv.tasks.splits import draw
 
 settings.register_profile("dataenv", deadline=None)  # how long an example takes is the machine's affair
 settings.load_profile("dataenv")
+
+# Begun in the background, as by `make test &`, this process and all it starts would ignore Ctrl-C, which is tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Toy:

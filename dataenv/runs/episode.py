@@ -234,7 +234,8 @@ def _begin(
             "prerequisites": {skill: list(before) for skill, before in env.task.prerequisites.items()},
             "versions": _versions(),
             "machine": {
-                "system": platform.platform(),
+                # Not platform.platform(), which starts a process, and a kill would leave that behind.
+                "system": f"{platform.system()} {platform.release()} {platform.machine()}",
                 "python": platform.python_version(),
                 "folder": _here(),
             },

@@ -319,7 +319,7 @@ def test_a_server_that_only_fails_is_given_up(server, make, fault):
     server.fault = lambda number, body: {"status": 500}
     with pytest.raises(ServerFailing):
         client.ask(questions(30))
-    assert len(server.chats) <= made + 3  # one round of calls says that it is still unwell
+    assert len(server.chats) <= made + 6  # one round says that it is still unwell; one of before may have come late
     server.fault = lambda number, body: {}
     assert [result.text for result in client.ask(questions(30))] == [f"fine: number {i}" for i in range(30)]
 

@@ -126,6 +126,8 @@ def test_whatever_a_part_returns_is_sound_or_one_sentence_that_names_the_method(
     ):
         if check is checks.problems and value in ([], b"", ""):
             continue  # none at all, which others say
+        if check is checks.written and value == [[], []]:
+            continue  # an engine may have no row for either request
         with pytest.raises(InvalidData, match=rf"^{method}\(\) of \w+ 'mine' (must|returned)") as caught:
             check(Part(), value, *rest)
         assert len(str(caught.value)) < 400

@@ -35,6 +35,7 @@ class LLM2LLM(SetsExercises, BaseTeacher):
     """
 
     name = "llm2llm"
+    environments = ("open-ended",)
 
     def __init__(self, seeds: int = SEEDS) -> None:
         self.seeds = whole(f"{self.name}: seeds", seeds)

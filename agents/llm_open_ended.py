@@ -42,6 +42,7 @@ class OpenEndedLLM(LLMTeacher):
     """
 
     name = "open-ended-llm"
+    environments = ("open-ended",)
 
     def reset(self, seed: int) -> None:
         super().reset(seed)

@@ -42,6 +42,7 @@ class SkillTreeLLM(LLMTeacher):
     """
 
     name = "skill-tree-llm"
+    environments = ("skill-tree",)
 
     def __init__(self, new: int = 5, rows: int = 10, errors: int = 4, **options: Any) -> None:
         super().__init__(errors=errors, **options)

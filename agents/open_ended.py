@@ -22,6 +22,7 @@ class RowsLikeFailures(BaseTeacher):
     """
 
     name = "rows-like-failures"
+    environments = ("open-ended",)
 
     def act(self, observation: Any, info: Mapping[str, Any]) -> Plan | tuple[dict[str, Any], ...]:
         feedback: Feedback = info["feedback"]

@@ -21,6 +21,8 @@ class BaseTeacher:
     """
 
     name = "teacher"
+    environments: tuple[str, ...] = ()
+    """Short names of the environments it can act in, where not in all; a run says so before it loads anything."""
     owed: NDArray[np.float64] = np.zeros(0)
     """Rows that rounding has kept from each skill so far, or given it too much; see `deal`."""
 

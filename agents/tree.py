@@ -44,6 +44,8 @@ class TreeTeacher(BaseTeacher):
     `new` subskills with `rows` rows each are what an explore wishes for.
     """
 
+    environments = ("skill-tree",)
+
     def __init__(self, new: int = 5, rows: int = 10) -> None:
         self.new, self.rows = whole(f"{self.name}: new", new), whole(f"{self.name}: rows", rows)
 

@@ -338,7 +338,7 @@ def test_a_folder_in_use_is_refused(call, toy, tmp_path):
 def test_another_run_in_the_same_folder_is_refused(call, toy):
     call("run", *TOY, *SMALL, "--out", "here")
     done = call("run", *TOY, *SMALL, "--out", "here", "--seed", "1")
-    assert refused(done, "here holds a run with another seed", "--out", "'dataenv resume here'")
+    assert refused(done, "here holds a run that differs in seed", "--out", "'dataenv resume here'")
 
 
 @pytest.mark.parametrize("command", ["resume", "report"])

@@ -17,7 +17,6 @@ import typer
 
 import dataenv
 from dataenv.agents import teachers
-from dataenv.agents.controls import Uniform
 from dataenv.cli import app
 from dataenv.engines import engines
 from dataenv.envs import ENVS, env_id
@@ -194,10 +193,9 @@ def test_the_example_of_a_part_of_ones_own_runs(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     _, example = blocks("python")
 
-    class MyTeacher(Uniform): ...
-
-    exec(example, {"MyTeacher": MyTeacher})
-    assert isinstance(teachers.make("mine"), MyTeacher)
+    names = {}
+    exec(example, names)
+    assert isinstance(teachers.make("mine"), names["MyTeacher"])
     assert json.loads((tmp_path / "runs/mine/events.jsonl").read_text().splitlines()[-1])["event"] == "end"
 
 

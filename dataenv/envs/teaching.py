@@ -350,7 +350,7 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
             self._note(
                 "one skill",
                 f"Task '{self.task.name}' has one skill, so a teacher has none to choose between; skills=\"cluster\" "
-                "looks for more.",
+                "(--skills cluster) looks for more.",
             )
 
     def _note_overlong(self, examination: Examination) -> None:

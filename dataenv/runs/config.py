@@ -121,9 +121,20 @@ class RunConfig(Record):
         return env
 
     def build_teacher(self) -> Teacher:
+        """Raises InvalidData where it lacks a method, or cannot act in the run's environment."""
+        from dataenv import checks
         from dataenv.agents import teachers
+        from dataenv.envs import env_id
+        from dataenv.protocols import Teacher as Protocol
 
         teacher: Teacher = self._make("teacher", teachers.make, self.teacher)
+        checks.part("teacher", teacher, Protocol)
+        where: tuple[str, ...] = getattr(teacher, "environments", ())
+        if where and env_id(self.env) not in map(env_id, where):
+            raise InvalidData(
+                f"Teacher '{self.teacher}' cannot act in '{self.env}'; give --env {' or '.join(where)}, or another "
+                "--teacher."
+            )
         if self.no_state:
             from dataenv.runs.no_state import NoState
 

@@ -24,6 +24,9 @@ _DOING = {
     "exam": "opens the sealed exam",
 }
 
+SILENCE = 60.0
+"""Seconds without a plain line after which one says how far the phase is: slow can then be told from stuck."""
+
 
 def _rows(event: Mapping[str, Any]) -> str:
     """The rows a step taught, and why they are not more."""
@@ -57,6 +60,7 @@ class Screen:
         self.step = 0
         self.took: list[float] = []
         self.exam = False
+        self.said = time.monotonic()
 
     def __enter__(self) -> Screen:
         if self.live:
@@ -71,6 +75,8 @@ class Screen:
     def __call__(self, phase: str, done: int, total: int) -> None:
         """Progress of the part at work; see `dataenv.progress.Listener`."""
         if not self.live:
+            if total and time.monotonic() - self.said > SILENCE:
+                self._say(f"{_DOING.get(phase, phase)}: {done} of {total}")
             return
         where = "exam" if self.exam else f"step {self.step + 1}/{self.steps}" if self.step or self.took else "start"
         doing = _DOING.get(phase, phase)
@@ -124,6 +130,7 @@ class Screen:
             )
 
     def _say(self, line: str) -> None:
+        self.said = time.monotonic()
         self.console.print(Text(line), soft_wrap=True)
 
     def _note(self, event: Mapping[str, Any]) -> None:

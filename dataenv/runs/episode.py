@@ -68,7 +68,7 @@ def start(config: RunConfig, folder: Path, watcher: Watcher | None = None) -> di
         wanted = orjson.loads(config.model_dump_json())
         if files.begun and known and (different := [key for key in wanted if known.get(key) != wanted[key]]):
             raise RunError(
-                f"{folder} holds a run with another {', '.join(different)}; choose another --out, or "
+                f"{folder} holds a run that differs in {', '.join(different)}; choose another --out, or "
                 f"'dataenv resume {folder}' to go on with that one."
             )
         if not files.begun and known != wanted:

@@ -159,7 +159,7 @@ class JsonLines:
         except UnicodeDecodeError as error:
             raise self._bad(number, f"not UTF-8 (byte {error.start})") from error
         except (ValueError, RecursionError) as error:
-            raise self._bad(number, f"not JSON ({getattr(error, 'msg', error)})") from error
+            raise self._bad(number, f"not JSON ({error})") from error
         if not isinstance(row, dict):
             raise self._bad(number, "not a JSON object; write {...} with a prompt and an answer")
         return row
@@ -169,7 +169,8 @@ class JsonLines:
         solution = self._text(number, row, "solution") if row.get(self._columns["solution"]) is not None else ""
         if solution and not any(same_answer(text, answer) for text in _candidates(solution, worked=True)):
             raise self._bad(
-                number, f"the solution does not end in the answer {answer[:60]!r}, on its last line or after ####"
+                number,
+                f"the solution does not end in a line with the answer {answer[:60]!r} alone, or with '#### ' and it",
             )
         return Problem(
             prompt=Prompt(text=prompt),

@@ -285,3 +285,13 @@ def test_a_real_run_is_told_alike_from_the_start_and_after_every_stop(fakes, reg
         told = text(again)
         for line in ("random teaches scripted toy", "untaught: ", "step 1/2: ", "step 2/2: ", "exam (15 problems): "):
             assert told.count(line) == 1, (rope, told)
+
+
+def test_a_long_phase_gives_a_plain_line_a_minute(clock):
+    shown = screen(live=False)
+    shown.event(START)
+    for done in range(10):
+        clock.now += 25.0
+        shown("answer", done, 240)
+    said = [line for line in text(shown).splitlines() if "of 240" in line]
+    assert said == [f"examines the student: {done} of 240" for done in (2, 5, 8)]

@@ -36,7 +36,7 @@ def load(tmp_path, rows, name="rows.jsonl", **columns):
         ('{"prompt": "a", "answer": ["b"]}', "not list"),
         ('{"prompt": " ", "answer": "b"}', "'prompt' is empty"),
         ('{"prompt": "a", "answer": ""}', "'answer' is empty"),
-        ('{"prompt": "a", "answer": "5", "solution": "so 6"}', "does not end in the answer"),
+        ('{"prompt": "a", "answer": "5", "solution": "so 6"}', "does not end in a line with the answer"),
         ('{"prompt": "capital  NUMBER 0?", "answer": "other"}', "the prompt of line 1 again"),
     ],
 )

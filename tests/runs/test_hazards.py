@@ -200,7 +200,7 @@ def test_another_configuration_is_refused_where_the_log_is_damaged_too(tmp_path)
     log = folder / "events.jsonl"
     log.write_bytes(log.read_bytes().replace(b'"event":"reset"', b'"event":"rest"'))
     before = log.read_bytes()
-    with pytest.raises(RunError, match="another seed"):
+    with pytest.raises(RunError, match="differs in seed"):
         start(TOY.model_copy(update={"seed": 9}), folder)
     assert log.read_bytes() == before
 

@@ -34,7 +34,7 @@ def compare(name: str, unit: str, cases: Mapping[str, Case], repeats: int, **abo
             work()
             seconds = time.perf_counter() - begin
             outcomes[case] = outcome()
-            print(f"{name}: round {round_ + 1}/{repeats}, {case}: {amount / seconds:.1f} {unit}/s", file=sys.stderr)
+            print(f"{name}: round {round_ + 1}/{repeats}, {case}: {_short(amount / seconds)} {unit}/s", file=sys.stderr)
             if round_ >= 0:
                 rates[case].append(amount / seconds)
     first = next(iter(cases))
@@ -45,9 +45,9 @@ def compare(name: str, unit: str, cases: Mapping[str, Case], repeats: int, **abo
         **about,
         "cases": {
             case: {
-                "median": round(statistics.median(rate), 2),
-                "range": [round(min(rate), 2), round(max(rate), 2)],
-                f"{first}_is_faster_by": round(statistics.median(rates[first]) / statistics.median(rate), 2),
+                "median": _short(statistics.median(rate)),
+                "range": [_short(min(rate)), _short(max(rate))],
+                f"{first}_is_faster_by": _short(statistics.median(rates[first]) / statistics.median(rate)),
                 "outcome": outcomes[case],
             }
             for case, rate in rates.items()
@@ -55,6 +55,11 @@ def compare(name: str, unit: str, cases: Mapping[str, Case], repeats: int, **abo
         "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         "machine": machine(),
     }
+
+
+def _short(figure: float) -> float:
+    """Four digits of it: more are noise."""
+    return float(f"{figure:.4g}")
 
 
 def machine() -> dict[str, Any]:

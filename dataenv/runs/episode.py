@@ -281,7 +281,9 @@ def _step(
     with seconds("save"):
         kept = _keep(files, env, teacher, rows)
         with files.writing(f"steps/{now.step:03d}/student"):
-            env.student.save(files.step(now.step) / "student")
+            place = files.step(now.step) / "student"
+            shutil.rmtree(place, ignore_errors=True)  # of a kill: libraries write drafts of their own names
+            env.student.save(place)
     files.append(
         {
             "event": "step",

@@ -209,6 +209,13 @@ def copy(whole, tmp_path, lines=None):
     return folder
 
 
+def test_a_draft_that_a_kill_left_beside_the_weights_goes(whole, tmp_path):
+    folder = copy(whole, tmp_path, lines=4)
+    (folder / "steps/003/student/.tmpizZ4kY").write_bytes(b"half")
+    resume(folder)
+    assert story(folder) == story(whole)
+
+
 # -- from beginning to end --------------------------------------------------------------------------------------------
 
 

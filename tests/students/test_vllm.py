@@ -53,6 +53,15 @@ class Fake:
         return [pid for pids in self.all("pids") for pid in pids if running(pid)]
 
 
+def all_gone(fake):
+    """Whether no process of the stand-in lives; one that was just killed may take a moment to die."""
+    for _ in range(500):
+        if not fake.alive():
+            return True
+        time.sleep(0.01)
+    return False
+
+
 def running(pid):
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -116,7 +125,7 @@ def test_the_engine_starts_at_the_first_answer_once_and_ends_with_close(student,
     assert len(fake.all("start")) == 1
     assert len(fake.alive()) == 3
     student.close()
-    assert not fake.alive()
+    assert all_gone(fake)
     assert not list(Path(tempfile.tempdir).iterdir())
     student.close()
     says(student)
@@ -296,7 +305,7 @@ def test_an_engine_that_dies_fails_the_call_and_the_next_one_starts_another(stud
     fake.order_death()
     with pytest.raises(GenerationFailed, match=r"broke down \(ValueError: out of cheese; its log is .*try again"):
         says(student)
-    assert not fake.alive()
+    assert all_gone(fake)
     assert student.version == version
     assert says(student) == before
     assert len(fake.all("start")) == 2
@@ -344,7 +353,7 @@ def test_a_silent_engine_is_ended_at_the_limit(make, fake):
     says(student)
     with pytest.raises(GenerationFailed, match=r"gave no reply for 0\.6 s"):
         says(student, [*PROMPTS] * 5)
-    assert not fake.alive()
+    assert all_gone(fake)
     assert not [t for t in threading.enumerate() if t.name.startswith("vllm") and t.join(5) and t.is_alive()]
     says(student, PROMPTS[:1])
     student.close()
@@ -358,7 +367,7 @@ def test_an_engine_that_does_not_start_says_why(make, fake, how, words):
         says(student)
     assert "root cause" not in str(caught.value)
     assert "vllm.log" in str(caught.value)
-    assert not fake.alive()
+    assert all_gone(fake)
     fake.behave()
     says(student)
     student.close()
@@ -372,7 +381,7 @@ def test_an_interrupt_ends_the_engine_and_leaves_the_student(student, fake):
     before = says(student)
     with pytest.raises(KeyboardInterrupt), listening(interrupt):
         says(student, PROMPTS * 20)
-    assert not fake.alive()
+    assert all_gone(fake)
     assert says(student) == before
 
 

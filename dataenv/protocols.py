@@ -83,6 +83,27 @@ class SubdividedTask(ProceduralTask, Protocol):
 
 
 @runtime_checkable
+class AuthoredTask(Task, Protocol):
+    """A task whose rows are more than a problem, a solution and an answer in words (code with its tests, calls of tools,
+    questions on pictures), and that says how a language model writes one."""
+
+    row_form: Mapping[str, Any]
+    """JSON Schema of one written row, an object."""
+    row_guide: str
+    """What each field of the form must hold, in words, as told to the model."""
+
+    def told(self, problem: Problem) -> dict[str, Any]:
+        """A solved problem in the form, to show as an example; `read` makes the problem of it again."""
+
+    def read(self, written: Mapping[str, Any]) -> Problem:
+        """The problem, with its solution, that a written row states; its skill is the caller's to set.
+
+        Raises InvalidData, whose message is a reason in few words that can be counted, where it states none (tests
+        that its own solution fails, a call that its schema refuses).
+        """
+
+
+@runtime_checkable
 class Organiser(Protocol):
     """Says what the subskills of a skill are. Neither needs the student; an organiser may be a language model."""
 

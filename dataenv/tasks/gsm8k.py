@@ -10,20 +10,17 @@ Source: https://huggingface.co/datasets/openai/gsm8k, or a folder with its train
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import ClassVar
 
-from dataenv.errors import InvalidData, MissingDependency
+from dataenv.errors import InvalidData
 from dataenv.records import Problem, Prompt, Split, Verdict
-from dataenv.seeding import stream
-from dataenv.tasks import splits
+from dataenv.tasks.fixed import FixedTask
+from dataenv.tasks.sources import Folder, Hub, Row
 from dataenv.verifiers.exact import as_number, numbers_in
 
 REVISION = "740312add88f781978c0658806c59bc2815b9866"
@@ -36,7 +33,7 @@ _READ = 2000
 """Characters at the end of a response in which an answer is looked for when it has no `####`."""
 
 
-class GSM8K:
+class GSM8K(FixedTask):
     """The gsm8k task, from `folder`, or from the Hub at `revision` when there is no folder.
 
     Nothing is read before the first use. Then InvalidData names the file and line that cannot be read, or says what
@@ -46,31 +43,19 @@ class GSM8K:
     name = "gsm8k"
     skills = SKILLS
     prerequisites: Mapping[str, tuple[str, ...]] = MappingProxyType({b: (a,) for a, b in pairwise(SKILLS)})
-    default_engine = "pool"
+    published: ClassVar[frozenset[Split]] = frozenset({"exam"})
     max_new_tokens = 256
 
     def __init__(self, folder: str | None = None, *, revision: str = REVISION) -> None:
-        self._folder = Path(folder) if folder else None
-        self._revision = revision
+        instead = "download train.jsonl and test.jsonl from https://github.com/openai/grade-school-math"
+        hub = Hub("openai/gsm8k", revision, f"{instead} and use gsm8k:FOLDER", config="main")
+        self._source = Folder(Path(folder)) if folder else hub
 
-    def problems(self, split: Split, per_skill: int | None, seed: int) -> list[Problem]:
-        """Up to `per_skill` problems of each skill (None: all) in an order drawn from `seed`, grouped by skill."""
-        test = self._test
-        return splits.take(
-            self._by_key.values(),
-            split,
-            per_skill,
-            stream(seed, "gsm8k", split),
-            assign=lambda prompt: "exam" if prompt.key in test else _split_of_train(prompt),
-        )
-
-    def held_out(self) -> Sequence[Prompt]:
-        """Every prompt of the exam (the published test set) and of the selection split."""
-        return [
-            problem.prompt
-            for key, problem in self._by_key.items()
-            if key in self._test or _split_of_train(problem.prompt) == "selection"
-        ]
+    def read(self) -> Iterator[tuple[Problem, Split | None]]:
+        """The test set, which is the exam and wins duplicates, then the train set."""
+        for part in ("test", "train"):
+            for where, row in self._source.rows(part):
+                yield _problem(where, row), "exam" if part == "test" else None
 
     def verify(self, problem: Problem, response: str) -> Verdict:
         """Compare the number after the last `####` with the answer, exactly: 1,000 equals 1000.0.
@@ -86,45 +71,6 @@ class GSM8K:
             return Verdict(1.0, True, extracted=written)
         return Verdict(0.0, False, f"expected {problem.answer}", written)
 
-    def recognise(self, prompt: Prompt) -> Problem | None:
-        """The problem with this prompt, if the data holds it."""
-        return self._by_key.get(prompt.key)
-
-    @cached_property
-    def _test(self) -> frozenset[str]:
-        return frozenset(key for key, (_, part) in self._data.items() if part == "test")
-
-    @cached_property
-    def _by_key(self) -> dict[str, Problem]:
-        return {key: problem for key, (problem, _) in self._data.items()}
-
-    @cached_property
-    def _data(self) -> dict[str, tuple[Problem, str]]:
-        """Prompt key -> problem and the part it comes from. The test set is read first, so that it wins duplicates."""
-        found: dict[str, tuple[Problem, str]] = {}
-        for part in ("test", "train"):
-            for where, row in self._from_hub(part) if self._folder is None else _from_folder(self._folder, part):
-                problem = _problem(where, row)
-                found.setdefault(problem.prompt.key, (problem, part))
-        return found
-
-    def _from_hub(self, part: str) -> Iterator[tuple[str, Any]]:
-        try:
-            import datasets
-        except ImportError as error:
-            raise MissingDependency(
-                'gsm8k from the Hub needs datasets: pip install "dataenv[tasks]"; or give a folder: gsm8k:FOLDER.'
-            ) from error
-        try:
-            rows = datasets.load_dataset("openai/gsm8k", "main", revision=self._revision, split=part)
-        except Exception as error:  # the Hub client raises a dozen kinds, from DNS to HTTP to cache errors
-            raise InvalidData(
-                f"gsm8k cannot be read from the Hub ({type(error).__name__}): check the network, or download "
-                "train.jsonl and test.jsonl from https://github.com/openai/grade-school-math and use gsm8k:FOLDER."
-            ) from error
-        for number, row in enumerate(rows, 1):
-            yield f"openai/gsm8k {part}, row {number}", row
-
 
 def read_answer(response: str) -> str | None:
     """The number a response gives as its answer, as text: see `GSM8K.verify`."""
@@ -136,17 +82,12 @@ def read_answer(response: str) -> str | None:
     return numbers[-1] if numbers else None
 
 
-def _split_of_train(prompt: Prompt) -> Split:
-    split = splits.split_of(prompt)
-    return "pool" if split == "exam" else split
-
-
 def _skill(steps: int) -> str:
     return SKILLS[min(max(steps, 2), 6) - 2]
 
 
-def _problem(where: str, row: Any) -> Problem:
-    if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("question", "answer")):
+def _problem(where: str, row: Row) -> Problem:
+    if not all(isinstance(row.get(key), str) for key in ("question", "answer")):
         raise InvalidData(f"{where}: a row needs 'question' and 'answer', both texts.")
     worked, mark, answer = row["answer"].rpartition("####")
     answer = answer.strip().replace(",", "")
@@ -158,19 +99,3 @@ def _problem(where: str, row: Any) -> Problem:
         skill=_skill(len(_ANNOTATION.findall(worked))),
         solution=f"{_ANNOTATION.sub('', worked).strip()}\n#### {answer}",
     )
-
-
-def _from_folder(folder: Path, part: str) -> Iterator[tuple[str, Any]]:
-    paths = [folder / f"{part}.jsonl", folder / f"{part}.jsonl.gz"]
-    path = next((path for path in paths if path.is_file()), None)
-    if path is None:
-        raise InvalidData(f"{folder} has neither {part}.jsonl nor {part}.jsonl.gz; give the folder that holds them.")
-    number = 0
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                yield f"{path}, line {number}", json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InvalidData(f"{path}, line {number}: not JSON ({error.msg}).") from error
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InvalidData(f"{path}, after line {number}: cannot be read ({error}).") from error

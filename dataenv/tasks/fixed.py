@@ -13,7 +13,7 @@ from dataenv.tasks import splits
 
 
 class FixedTask:
-    """A task whose problems are all there from the start: a subclass says which (`read`) and judges (`verify`).
+    """A task whose problems are all there from the start: a subclass says which (`load`) and judges (`verify`).
 
     A published split stays as it was published. Every other problem gets its split by content hash; where that is one
     that was published, it joins the pool. Of problems with equal prompts, the first that is read is kept.
@@ -25,7 +25,7 @@ class FixedTask:
     published: ClassVar[frozenset[Split]] = frozenset()
     """Splits that the data set itself says."""
 
-    def read(self) -> Iterable[tuple[Problem, Split | None]]:
+    def load(self) -> Iterable[tuple[Problem, Split | None]]:
         """Every problem, and the published split that it is of, if any. Called once, at the first use."""
         raise NotImplementedError
 
@@ -47,7 +47,7 @@ class FixedTask:
     @cached_property
     def _by_key(self) -> dict[str, tuple[Problem, Split]]:
         found: dict[str, tuple[Problem, Split]] = {}
-        for problem, split in self.read():
+        for problem, split in self.load():
             if problem.prompt.key not in found:
                 found[problem.prompt.key] = problem, split or self._hashed(problem.prompt)
         return found

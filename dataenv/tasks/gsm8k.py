@@ -51,7 +51,7 @@ class GSM8K(FixedTask):
         hub = Hub("openai/gsm8k", revision, f"{instead} and use gsm8k:FOLDER", config="main")
         self._source = Folder(Path(folder)) if folder else hub
 
-    def read(self) -> Iterator[tuple[Problem, Split | None]]:
+    def load(self) -> Iterator[tuple[Problem, Split | None]]:
         """The test set, which is the exam and wins duplicates, then the train set."""
         for part in ("test", "train"):
             for where, row in self._source.rows(part):

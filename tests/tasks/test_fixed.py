@@ -13,7 +13,7 @@ class Told(FixedTask):
     def __init__(self, rows):
         self.rows = rows
 
-    def read(self):
+    def load(self):
         for text, split in self.rows:
             yield Problem(prompt=text, answer=split or "hashed", skill="ab"[len(text) % 2]), split
 
@@ -45,9 +45,9 @@ def test_it_is_read_once_and_not_before_it_is_needed():
     reads = []
 
     class Counting(Told):
-        def read(self):
+        def load(self):
             reads.append(1)
-            return super().read()
+            return super().load()
 
     task = Counting([("a", None)])
     assert not reads

@@ -5,6 +5,7 @@ Source: Wang et al. 2022, https://arxiv.org/abs/2203.11171; as a check of writte
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,8 +34,9 @@ class Consistency(Converses):
     """Drops rows with which fewer than a share `agreement` of `solutions` independent solutions agree.
 
     The model solves the problem without having seen the row's answer; a solution agrees if the row's completion is
-    right by its answer, as the task judges. Rows whose prompt the task recognises pass: the gate knows the true answer.
-    Solutions that did not arrive agree with nothing.
+    right by its answer, as the task judges, or, where a row says by `data` what is right (tests, allowed calls), if it
+    is right by that. Rows whose prompt the task recognises pass: the gate knows the true answer. So do rows with
+    pictures, which the model is not shown. Solutions that did not arrive agree with nothing.
 
     Args:
         solutions: k, of each problem. `agreement`: least share of the k, in [0, 1].
@@ -61,13 +63,17 @@ class Consistency(Converses):
         self._exemplars = Exemplars(task)
 
     def __call__(self, examples: Sequence[Example], rng: np.random.Generator) -> list[str | None]:
-        doubtful = [i for i, example in enumerate(examples) if self.task.recognise(example.prompt) is None]
+        doubtful = [
+            i
+            for i, example in enumerate(examples)
+            if not example.prompt.images and self.task.recognise(example.prompt) is None
+        ]
         questions = [self._question(examples[i], rng) for i in doubtful for _ in range(self.solutions)]
         results = iter(self.client.ask(questions) if questions else ())
         reasons: list[str | None] = [None] * len(examples)
         for i in doubtful:
             came = [found for _ in range(self.solutions) if isinstance(found := next(results), Answer)]
-            agreed = sum(self._agrees(examples[i], found.data["answer"].strip()) for found in came)
+            agreed = sum(self._agrees(examples[i], **found.data) for found in came)
             if not came:
                 reasons[i] = UNANSWERED
             elif agreed < self.agreement * self.solutions - 1e-9:
@@ -83,16 +89,25 @@ class Consistency(Converses):
             seed=int(rng.integers(2**31)),
         )
 
-    def _agrees(self, example: Example, answer: str) -> bool:
+    def _agrees(self, example: Example, solution: str, answer: str) -> bool:
+        answer = answer.strip()
         if not answer:
             return False
-        said = Problem(prompt=example.prompt, answer=answer, skill=example.skill, data=example.data)
-        return self.task.verify(said, example.completion).correct
+        if example.data and (problem := example.as_problem()) is not None:
+            said = self._exemplars.form(example.skill).completion(solution.strip(), answer)
+            return self.task.verify(problem, said).correct
+        problem = Problem(prompt=example.prompt, answer=answer, skill=example.skill, data=example.data)
+        return self.task.verify(problem, example.completion).correct
 
 
 def solving(
     example: Example, shown: Sequence[Example], *, temperature: float | None, max_tokens: int, seed: int
 ) -> Question:
     """The question that asks for a solution (`SOLVED`) of a row's problem, which shows nothing else of the row."""
-    text = prompts.render("llm/solve", problem=example.prompt.text, shown=[told(row) for row in shown])
+    text = prompts.render(
+        "llm/solve",
+        problem=example.prompt.text,
+        tools=[json.dumps(tool, ensure_ascii=False) for tool in example.prompt.tools],
+        shown=[told(row) for row in shown],
+    )
     return Question.of(text, json_schema=SOLVED, max_tokens=max_tokens, temperature=temperature, seed=seed)

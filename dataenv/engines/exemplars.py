@@ -36,18 +36,19 @@ class Form(NamedTuple):
             return cls(worked=False)
         endings = set()
         for row in worked:
-            before, found, after = row.completion.strip().rpartition("\n")[2].rpartition(str(row.answer).strip())
+            answer = str(row.answer).strip()
+            before, found, after = row.completion.strip().rpartition("\n")[2].rpartition(answer or "\n")
             endings.add((before, after) if found else None)
         return cls(worked=True, ending=endings.pop() if len(endings) == 1 and len(worked) > 1 else None)
 
     def completion(self, solution: str, answer: str) -> str:
-        """What a row teaches: the answer alone, or the solution ending as the task's do.
+        """What a row teaches: the answer alone, or the solution ending as the task's do; nothing where that is blank.
 
         A solution that ends so already stays as it is, also where it states another answer: it is wrong, then.
         """
         if not self.worked:
             return answer
-        if self.ending is None:
+        if self.ending is None or not solution.strip():
             return solution
         before, after = self.ending
         last = solution.rpartition("\n")[2].strip()

@@ -7,44 +7,26 @@ from typing import Any
 
 import numpy as np
 
-from dataenv.chat.templates import prompts
 from dataenv.checks import whole
-from dataenv.engines.exemplars import told
+from dataenv.engines.authoring import InForm, InWords
 from dataenv.engines.filling import Seen
 from dataenv.engines.matching import UNMATCHED
 from dataenv.engines.pool import Pool
 from dataenv.engines.writing import Call, Writing
-from dataenv.protocols import Task
-from dataenv.records import Example, Prompt, Request
-
-WRITTEN = {
-    "type": "object",
-    "properties": {
-        "rows": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {name: {"type": "string"} for name in ("problem", "solution", "answer")},
-                "required": ["problem", "solution", "answer"],
-                "additionalProperties": False,
-            },
-        }
-    },
-    "required": ["rows"],
-    "additionalProperties": False,
-}
-"""The form of an answer that holds rows."""
-TOLD = 20
-"""Problems written in the same call of the engine, the latest, that a further question tells not to write again."""
+from dataenv.errors import InvalidData
+from dataenv.protocols import AuthoredTask, Task
+from dataenv.records import Example, Request
 
 
 class LLM(Writing):
-    """Rows written by a language model: problem, worked solution and answer, to what a request says, in words or not.
+    """Rows written by a language model to what a request says, in words or not.
 
-    A question shows `shown` exemplars (of the exemplar split) of the skill, near the difficulty where one is asked for;
-    they say what a problem of the task looks like and how its answer is stated. Where the task's rows hold the answer
-    alone, the solution is worked out all the same, and not taught. A request that matches no skill is written by its
-    words, and its rows have the skill that the task knows them by, if it does.
+    They are written as a problem, a worked solution and an answer, or in the form that the task gives (`AuthoredTask`);
+    why a row in that form states no problem, as the task says, is the reason it is counted under. A question shows
+    `shown` exemplars (of the exemplar split) of the skill, near the difficulty where one is asked for; they say what a
+    problem of the task looks like and how its answer is stated. Where the task's rows hold the answer alone, the
+    solution is worked out all the same, and not taught. A request that matches no skill is written by its words, and
+    its rows have the skill that the task knows them by, if it does.
 
     Further arguments: see `Writing`.
     """
@@ -54,6 +36,7 @@ class LLM(Writing):
     def __init__(self, task: Task, *, shown: int = 3, **options: Any) -> None:
         super().__init__(task, **options)
         self.shown = whole(f"{self.name}: shown", shown, least=0)
+        self.author = InForm(task) if isinstance(task, AuthoredTask) else InWords(self.exemplars)
 
     def _examples(self, request: Request, tried: Seen, rng: np.random.Generator) -> list[Example]:
         """Rows to show in one call."""
@@ -66,33 +49,24 @@ class LLM(Writing):
         for first in range(0, request.rows - len(made), self.batch):
             rows = min(self.batch, request.rows - len(made) - first)
             shown = self._examples(request, tried, rng)
-            text = prompts.render(
-                "llm/write",
-                skill=None if request.skill == UNMATCHED else request.skill,
-                subskill=request.subskill,
-                difficulty=request.difficulty,
-                instruction=request.instruction,
-                exemplar=None if request.exemplar is None else request.exemplar.prompt.text,
-                shown=[told(row) for row in shown],
-                worked=self.exemplars.form(request.skill).worked,
-                made=[row.prompt.text for row in made[-TOLD:]],
-                rows=rows,
-            )
-            calls.append(Call(number, rows, self._question(text, WRITTEN, rng), shown))
+            text = self.author.ask(request, shown, made, rows)
+            calls.append(Call(number, rows, self._question(text, self.author.schema, rng), shown))
         return calls
 
     def _rows(self, call: Call, request: Request, data: Any) -> Iterator[Example]:
-        form = self.exemplars.form(request.skill)
-        for row in data["rows"]:
-            prompt, answer = Prompt(text=row["problem"].strip()), row["answer"].strip()
-            known = self.task.recognise(prompt) if request.skill == UNMATCHED else None
-            yield Example(
-                prompt=prompt,
-                completion=form.completion(row["solution"].strip(), answer),
-                answer=answer,
-                skill=request.skill if known is None else known.skill,
-                subskill=request.subskill,
-                difficulty=request.difficulty,
+        for written in data["rows"]:
+            try:
+                row = self.author.read(written, request.skill)
+            except InvalidData as error:
+                self.dropped[str(error)] += 1
+                continue
+            known = self.task.recognise(row.prompt) if request.skill == UNMATCHED else None
+            yield row.model_copy(
+                update={
+                    "skill": row.skill if known is None else known.skill,
+                    "subskill": request.subskill,
+                    "difficulty": request.difficulty,
+                }
             )
 
 

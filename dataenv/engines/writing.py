@@ -150,7 +150,8 @@ class Writing(Converses):
 
     def _fault(self, example: Example, call: Call, skill: str, seen: Seen) -> str | None:
         """Why a row is of no use, as far as can be said without asking anybody."""
-        if not all(text.strip() for text in (example.prompt.text, example.completion, example.answer or "")):
+        parts = [example.prompt.text, example.completion, *([] if example.data else [example.answer or ""])]
+        if not all(part.strip() for part in parts):
             return EMPTY
         if example.prompt.key in {row.prompt.key for row in call.shown}:
             return COPIED

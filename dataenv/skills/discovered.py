@@ -12,7 +12,7 @@ import numpy as np
 
 from dataenv.chat.introduce import introduce
 from dataenv.errors import UnknownId
-from dataenv.protocols import Discovery, ProceduralTask, Task
+from dataenv.protocols import AuthoredTask, Discovery, ProceduralTask, Task
 from dataenv.records import Problem, Prompt, Split, Verdict
 from dataenv.seeding import stream
 from dataenv.skills import discoveries
@@ -66,6 +66,8 @@ class Discovered:
         self.prerequisites: Mapping[str, tuple[str, ...]] = {}
         self.default_engine = task.default_engine
         self.max_new_tokens = task.max_new_tokens
+        if isinstance(task, AuthoredTask):  # a written row states no skill
+            self.row_form, self.row_guide, self.told, self.read = task.row_form, task.row_guide, task.told, task.read
         self._remembered: OrderedDict[str, str] = OrderedDict()
         problems = sample(task)
         if not discovery.skills:

@@ -73,7 +73,7 @@ class TestAnswerAugment:
         assert not wrong & {row.prompt.text for row in rows}  # a problem is tried once
 
     def test_the_answer_is_not_in_the_question(self, task, chat):
-        engine = made(AnswerAugment, task, chat(lambda question: {"solution": "", "answer": ""}), tries=1)
+        engine = made(AnswerAugment, task, chat(lambda question: {"solution": "?", "answer": "?"}), tries=1)
         assert engine.write([Request(skill="a", rows=4)], rng()) == [[]]
         for question in engine.client.model.asked:
             problem = shown(question, "The problem to solve:")

@@ -13,7 +13,7 @@ import orjson
 
 from dataenv.errors import InvalidData
 from dataenv.records import Example, Prompt, Reply, TeachReport
-from dataenv.students.generators import Generator, generators
+from dataenv.students.generators import Generator, Sampling, generators
 from dataenv.students.recipe import Recipe
 from dataenv.students.weights import Base, threads
 
@@ -269,21 +269,18 @@ class CausalLM:
         encoded = [self._encoder.prompt(prompt, shots) for prompt in prompts]
         # The limit is an upper bound that few replies need, so a prompt is asked if it leaves room for any reply.
         fits = [i for i, ids in enumerate(encoded) if len(ids) < self.context]
-        stop = {self._encoder.end, *_end_ids(model)}
+        stop = frozenset({self._encoder.end, *_end_ids(model)})
         made = self.generator.generate(
             self,
             [encoded[i] for i in fits for _ in range(samples)],
-            max_new_tokens=max_new_tokens,
-            stop=stop,
-            temperature=temperature,
-            seed=seed,
+            Sampling(max_new_tokens, stop, temperature, seed),
         )
         replies = [[Reply("", "overlong")] * samples for _ in prompts]
         for at, i in enumerate(fits):
             replies[i] = [self._reply(ids, stop) for ids in made[at * samples : (at + 1) * samples]]
         return replies
 
-    def _reply(self, ids: list[int], stop: set[int]) -> Reply:
+    def _reply(self, ids: list[int], stop: frozenset[int]) -> Reply:
         ended = bool(ids) and ids[-1] in stop
         return Reply(self._encoder.decode(ids[:-1] if ended else ids), "stop" if ended else "length", len(ids))
 

@@ -30,7 +30,7 @@ from dataenv.errors import DataEnvError, GenerationFailed, InvalidData, Training
 from dataenv.progress import report
 from dataenv.students import guard, make_student
 from dataenv.students.causal_lm import CausalLM
-from dataenv.students.generators import Batched, Generator
+from dataenv.students.generators import Batched, Generator, Sampling
 from dataenv.students.weights import Base, best_device, cache_folder
 
 
@@ -51,7 +51,7 @@ def sharded(
     if not seconds > 0:
         raise InvalidData(f"A sharded student's limit seconds must be above 0; it is {seconds}.")
     student = make_student(argument, **options)
-    if not isinstance(student, CausalLM) or isinstance(student.base, Front):
+    if not isinstance(student, CausalLM) or isinstance(student.base, Front) or student.base.images:
         raise InvalidData(
             f"Student '{argument}' cannot be sharded; give a text student's id, as in sharded:hf:ORG/NAME."
         )
@@ -106,28 +106,13 @@ class Shards:
         student.restore_state(load(weights))
         return float(loss)
 
-    def generate(
-        self,
-        student: CausalLM,
-        prompts: Sequence[list[int]],
-        *,
-        max_new_tokens: int,
-        stop: set[int],
-        temperature: float,
-        seed: int,
-    ) -> list[list[int]]:
-        """See `generators.Generator`. Sampled replies depend on the number of processes, greedy ones do not."""
-        options: dict[str, Any] = {
-            "max_new_tokens": max_new_tokens,
-            "stop": stop,
-            "temperature": temperature,
-            "seed": seed,
-        }
+    def generate(self, student: CausalLM, prompts: Sequence[list[int]], sampling: Sampling) -> list[list[int]]:
+        """See `generators.Generator`."""
         if self._generator is not None:
-            return self._generator.generate(student, prompts, **options)
+            return self._generator.generate(student, prompts, sampling)
         replies: list[list[int]] = [[] for _ in prompts]
         if prompts:
-            for share in self._call(GenerationFailed, student, "generate", prompts, **options):
+            for share in self._call(GenerationFailed, student, "generate", prompts, sampling):
                 for i, reply in share:
                     replies[i] = reply
         return replies

@@ -26,9 +26,9 @@ from torch.distributed.tensor import distribute_tensor
 
 from dataenv.errors import DataEnvError, InvalidData
 from dataenv.progress import listening
-from dataenv.seeding import child_seed
 from dataenv.students.causal_lm import CausalLM
 from dataenv.students.generation import generate
+from dataenv.students.generators import Sampling
 from dataenv.students.lora import LoraLinear, merged
 from dataenv.students.memory import GIB, REPLIES, SLACK, Plan, available
 from dataenv.students.packing import Inputs, Row
@@ -78,22 +78,16 @@ class Rank:
                 whole[name] = full.cpu().contiguous()
         return (loss, save(whole)) if self.rank == 0 else None
 
-    def generate(self, prompts: Sequence[list[int]], *, seed: int, **options: Any) -> list[tuple[int, list[int]]]:
+    def generate(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[tuple[int, list[int]]]:
         """(index of the prompt, reply) for this process's share: every size-th of the prompts in order of length."""
         mine = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))[self.rank :: self.size]
-        share = [prompts[i] for i in mine]
+        share, seeds = [prompts[i] for i in mine], sampling.seeds(prompts)
 
         def progress(phase: str, done: int, total: int) -> None:
             self._progress(phase, len(prompts) * done // total, len(prompts))
 
         with listening(progress), self._gathered() if self._whole_fits() else self._in_step():
-            replies = generate(
-                self.model,
-                share,
-                seed=child_seed(seed, "rank", self.rank),  # or all would draw the same numbers
-                batch=self.answer_batch,
-                **options,
-            )
+            replies = generate(self.model, share, sampling, seeds=[seeds[i] for i in mine], batch=self.answer_batch)
         return list(zip(mine, replies, strict=True))
 
     def _progress(self, phase: str, done: int, total: int) -> None:

@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from dataenv.errors import TrainingFailed
 from dataenv.meeting import join
 from dataenv.protocols import Student
 from dataenv.students.causal_lm import CausalLM, train_alone
-from dataenv.students.generators import Batched
+from dataenv.students.generators import Batched, Sampling
 from dataenv.students.recipe import Recipe
 from dataenv.students.weights import threads
 
@@ -68,9 +68,9 @@ def train(student: CausalLM, rows: Sequence[Row], *, seed: int) -> float:
 class SideBySide(Batched):
     """The batched generator, decoding for several students at once."""
 
-    def generate(self, student: CausalLM, prompts: Sequence[list[int]], **options: Any) -> list[list[int]]:
+    def generate(self, student: CausalLM, prompts: Sequence[list[int]], sampling: Sampling) -> list[list[int]]:
         """See `generators.Generator`. A student that computes with several threads has all cores to itself."""
-        work = partial(super().generate, student, prompts, **options)
+        work = partial(super().generate, student, prompts, sampling)
         if student.threads != 1:
             return work()
         made: list[list[int]] = join(_on_all_cores, work)

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from dataenv.errors import GenerationFailed, InvalidData
 from dataenv.progress import report
-from dataenv.seeding import child_seed
+from dataenv.students.generators import Sampling
 from dataenv.students.vllm_engine import BROKEN, Engine, Refused, connect, start
 
 if TYPE_CHECKING:
@@ -65,17 +65,8 @@ class Vllm:
         self._engine: Engine | None = None
         self._settings: tuple[str, ...] = ()
 
-    def generate(
-        self,
-        student: CausalLM,
-        prompts: Sequence[list[int]],
-        *,
-        max_new_tokens: int,
-        stop: set[int],
-        temperature: float,
-        seed: int,
-    ) -> list[list[int]]:
-        """As `generators.Generator.generate`; each sampled reply has a seed of its own, from `seed` and its place.
+    def generate(self, student: CausalLM, prompts: Sequence[list[int]], sampling: Sampling) -> list[list[int]]:
+        """As `generators.Generator.generate`.
 
         Raises InvalidData when student, prompt and engine do not fit, MissingDependency without vLLM.
         """
@@ -88,7 +79,7 @@ class Vllm:
             return []
         try:
             engine = self._ready(student)
-            limits = [min(max_new_tokens, student.context - len(prompt)) for prompt in prompts]
+            limits = [min(sampling.max_new_tokens, student.context - len(prompt)) for prompt in prompts]
             most = max(len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True))
             if most > engine.context:
                 raise InvalidData(
@@ -97,16 +88,17 @@ class Vllm:
                 )
             request = {
                 "model": engine.adapter or student.base.id,
-                "temperature": max(temperature, 0.0),
+                "temperature": max(sampling.temperature, 0.0),
                 "top_p": 1.0,  # a server takes what is not said here from the model's generation config
                 "top_k": 0,
                 "min_p": 0.0,
                 "repetition_penalty": 1.0,
-                "stop_token_ids": sorted(stop),
+                "stop_token_ids": sorted(sampling.stop),
                 "ignore_eos": True,  # the student says what ends a reply
                 "return_token_ids": True,
             }
-            return self._replies(engine, request, prompts, limits, seed if temperature > 0 else None)
+            seeds = sampling.seeds(prompts) if sampling.temperature > 0 else None
+            return self._replies(engine, request, prompts, limits, seeds)
         except (*BROKEN, Refused) as error:
             where = f"The vLLM server at {self.url}" if self.url else "The vLLM engine"
             late = isinstance(error, TimeoutError)
@@ -161,12 +153,12 @@ class Vllm:
         request: dict[str, Any],
         prompts: Sequence[list[int]],
         limits: Sequence[int],
-        seed: int | None,
+        seeds: Sequence[int] | None,
     ) -> list[list[int]]:
         # A request has one limit and one seed, and two prompts with the same seed would draw the same numbers.
         parts: list[list[int]] = []
         for i, limit in enumerate(limits):
-            if seed is None and parts and len(parts[-1]) < TOGETHER and limits[parts[-1][0]] == limit:
+            if seeds is None and parts and len(parts[-1]) < TOGETHER and limits[parts[-1][0]] == limit:
                 parts[-1].append(i)
             else:
                 parts.append([i])
@@ -175,8 +167,8 @@ class Vllm:
 
         def ask(part: list[int]) -> tuple[list[int], Any]:
             body = {**request, "max_tokens": limits[part[0]], "prompt": [prompts[i] for i in part]}
-            if seed is not None:
-                body["seed"] = child_seed(seed, "vllm", part[0])
+            if seeds is not None:
+                body["seed"] = seeds[part[0]]
             return part, engine.call("POST", "/v1/completions", body)["choices"]
 
         pool = ThreadPoolExecutor(min(IN_FLIGHT, len(parts)), thread_name_prefix="vllm")

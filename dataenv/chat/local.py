@@ -9,7 +9,6 @@ from typing import Any
 from dataenv.chat.question import Completion, Question
 from dataenv.chat.structured import in_words
 from dataenv.errors import CallFailed, InvalidData, ModelRefused
-from dataenv.records import content_hash
 
 Waiting = list[tuple[Question, "asyncio.Future[Completion]"]]
 
@@ -98,11 +97,12 @@ class Local:
     def _answer(self, questions: list[Question]) -> list[Completion | Exception]:
         """One outcome for each question, in order."""
         from dataenv.students.generation import generate
+        from dataenv.students.generators import Sampling
 
         model, tokenizer, encoder = self._load()
         context = getattr(model.config, "max_position_embeddings", None)
         ends = model.generation_config.eos_token_id
-        stop = {encoder.end, *(ends if isinstance(ends, list) else [] if ends is None else [ends])}
+        stop = frozenset({encoder.end, *(ends if isinstance(ends, list) else [] if ends is None else [ends])})
         outcomes: list[Completion | Exception] = []
         alike: dict[tuple[int, float], list[tuple[int, list[int]]]] = defaultdict(list)
         for at, question in enumerate(questions):
@@ -118,10 +118,8 @@ class Local:
             replies = generate(
                 model,
                 [ids for _, ids in group],
-                max_new_tokens=limit,
-                stop=stop,
-                temperature=temperature,
-                seed=int(content_hash([questions[at].key(self.id) for at, _ in group])[:15], 16),
+                Sampling(limit, stop, temperature),
+                seeds=[int(questions[at].key(self.id)[:15], 16) for at, _ in group],
                 batch=self.batch,
             )
             for (at, ids), reply in zip(group, replies, strict=True):

@@ -4,9 +4,14 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from dataenv.progress import listening
-from dataenv.students.generation import generate
+from dataenv.students import generation
+from dataenv.students.generators import Sampling
 
 END = 1
+
+
+def generate(model, asked, *, max_new_tokens, stop, temperature=0.0, seed=0, **rest):
+    return generation.generate(model, asked, Sampling(max_new_tokens, frozenset(stop), temperature, seed), **rest)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +107,31 @@ def test_sampling_is_seeded_leaves_global_generators_alone_and_follows_the_model
     shares = model(torch.tensor([[5, 6]])).logits[0, -1].softmax(-1)
     drawn = torch.bincount(torch.tensor(sample(4, n=2000)).flatten(), minlength=len(shares)) / 2000
     assert (drawn - shares).abs().max() < 0.05
+
+
+def test_a_sampled_reply_does_not_depend_on_who_else_is_asked(model):
+    asked = prompts(12, 5)
+    ask = {"max_new_tokens": 12, "stop": {END}, "temperature": 1.0, "seed": 3}
+    replies = generate(model, asked, **ask)
+    assert generate(model, asked[::-1], batch=5, **ask) == replies[::-1]
+    assert [generate(model, [one], **ask)[0] for one in asked] == replies
+    assert generate(model, asked, **{**ask, "max_new_tokens": 4}) == [reply[:4] for reply in replies]
+
+
+def test_equal_prompts_are_sampled_apart_and_the_first_ones_stay_when_more_are_asked(model):
+    ask = {"max_new_tokens": 8, "stop": set(), "temperature": 1.0}
+    nine = generate(model, [[5, 6]] * 9, **ask)
+    assert len({tuple(reply) for reply in nine}) == 9
+    assert generate(model, [[7], *[[5, 6]] * 3, [7]], **ask)[1:4] == nine[:3]
+
+
+def test_a_token_that_cannot_be_is_never_drawn():
+    logits = torch.full((64, 9), -torch.inf)
+    logits[:, [2, 5]] = 0.0
+    draw = generation._Choice(1.0, range(64), 20, logits.device)
+    drawn = torch.stack([draw(logits, torch.arange(64), place) for place in range(20)])
+    assert sorted(set(drawn.flatten().tolist())) == [2, 5]
+    assert (drawn == 2).float().mean() == pytest.approx(0.5, abs=0.05)
 
 
 def test_progress_counts_prompts(model):

@@ -8,6 +8,7 @@ from dataenv.errors import GenerationFailed, TrainingFailed
 from dataenv.records import Example, Prompt
 from dataenv.students import generation, memory
 from dataenv.students.generation import generate
+from dataenv.students.generators import Sampling
 from dataenv.students.memory import GIB, Plan, _free_ram, _saved, footprint, out_of_memory, plan
 from dataenv.students.packing import lay_out, split
 from dataenv.students.training import Recipe, _CompletionLosses, train
@@ -197,12 +198,12 @@ def test_on_a_cpu_the_most_that_replies_take_is_the_same_everywhere(model, free,
 
 def test_small_batches_say_what_large_ones_say(model, monkeypatch):
     asked = [[5, 6, 7, 8 + n % 9, *[9 + n] * (n % 5)] for n in range(20)]
-    expected, sizes, decode = generate(model, asked, max_new_tokens=9, stop={1}), [], generation._decode
+    expected, sizes, decode = generate(model, asked, Sampling(9, frozenset({1}))), [], generation._decode
     monkeypatch.setattr(memory, "REPLIES", 50 * memory.cache_bytes(model))
     monkeypatch.setattr(
         generation, "_decode", lambda model, few, *rest: sizes.append(len(few)) or decode(model, few, *rest)
     )
-    assert generate(model, asked, max_new_tokens=9, stop={1}) == expected
+    assert generate(model, asked, Sampling(9, frozenset({1}))) == expected
     assert sum(sizes) == 20
     assert max(sizes) <= 4
 

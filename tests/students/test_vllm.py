@@ -19,7 +19,7 @@ from dataenv.errors import GenerationFailed, InvalidData, MissingDependency, Unk
 from dataenv.progress import listening
 from dataenv.records import Example, Prompt
 from dataenv.students import vllm_engine
-from dataenv.students.generators import generators
+from dataenv.students.generators import Sampling, generators
 from dataenv.students.vllm import Vllm
 
 FAKE = Path(__file__).with_name("fake_vllm.py")
@@ -247,9 +247,8 @@ def test_prompts_go_out_as_the_tokens_every_generator_gets(student, fake):
 
 def test_no_reply_goes_beyond_the_context(student, fake):
     student.reset()
-    ask = {"max_new_tokens": 8, "stop": {1}, "temperature": 0.0, "seed": 0}
     assert student.model is not None
-    student.generator.generate(student, [[5] * n for n in (3, 88, 89, 95, 95)], **ask)
+    student.generator.generate(student, [[5] * n for n in (3, 88, 89, 95, 95)], Sampling(8, frozenset({1})))
     sent = [(body["max_tokens"], [len(prompt) for prompt in body["prompt"]]) for body in fake.bodies()]
     assert sorted(sent) == [(1, [95, 95]), (7, [89]), (8, [3, 88])]
 

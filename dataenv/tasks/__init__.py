@@ -10,6 +10,7 @@ tasks = Registry(
         "drills": ("dataenv.tasks.drills:Drills", "short character-level skills for the micro student"),
         "reasoning-gym": ("dataenv.tasks.reasoning_gym:ReasoningGym", "reasoning-gym datasets: reasoning-gym:gcd,lcm"),
         "arithmetic": ("dataenv.tasks.reasoning_gym:arithmetic", "14 easy reasoning-gym skills"),
+        "scenes": ("dataenv.tasks.scenes:Scenes", "short questions on drawn pictures, for students that see"),
         "gsm8k": ("dataenv.tasks.gsm8k:GSM8K", "grade-school word problems, from the Hub or gsm8k:FOLDER"),
         "jsonl": ("dataenv.tasks.jsonl:JsonLines", "your own file: jsonl:FILE with prompt, answer, optional skill"),
     },

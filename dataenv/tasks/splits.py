@@ -56,19 +56,20 @@ def draw_texts(
 
 
 def draw(
-    write_one: Callable[[np.random.Generator], Problem],
+    write_one: Callable[[np.random.Generator], Problem | None],
     split: Split,
     n: int,
     rng: np.random.Generator,
     *,
     patience: int = 200,
 ) -> list[Problem]:
-    """`n` distinct problems of `split` from an endless writer; fewer when `patience` draws in a row bring none."""
+    """`n` distinct problems of `split` from an endless writer; fewer when `patience` draws in a row bring none.
+    None from the writer is a draw that brought nothing."""
     found: dict[str, Problem] = {}
     idle = 0
     while len(found) < n and idle < patience:
         problem = write_one(rng)
-        if problem.prompt.key not in found and split_of(problem.prompt) == split:
+        if problem is not None and problem.prompt.key not in found and split_of(problem.prompt) == split:
             found[problem.prompt.key] = problem
             idle = 0
         else:

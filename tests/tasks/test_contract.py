@@ -16,7 +16,7 @@ from dataenv.tasks import tasks
 from dataenv.tasks.splits import SHARES, draw, draw_texts, split_of
 
 DATA = Path(os.environ.get("DATAENV_TEST_DATA", Path(__file__).parents[3] / "shared/data"))
-PROCEDURAL = ["drills", "drills:addition,sorting", "arithmetic", "reasoning-gym:gcd,palindrome_generation"]
+PROCEDURAL = ["drills", "drills:addition,sorting", "arithmetic", "reasoning-gym:gcd,palindrome_generation", "scenes"]
 FIXED = ["gsm8k", "jsonl"]
 NASTY = [
     "",
@@ -81,7 +81,9 @@ def test_splits_are_disjoint_for_every_seed(task):
     for seed in (0, 1, 2):
         for split in SHARES:
             for problem in task.problems(split, 6, seed):
-                for mark in (problem.id, problem.prompt.key, normalise(problem.prompt.text)):
+                # The same words about another picture are another question.
+                text = [] if problem.prompt.images else [normalise(problem.prompt.text)]
+                for mark in (problem.id, problem.prompt.key, *text):
                     assert seen.setdefault(mark, split) == split, problem.prompt.text
 
 
@@ -166,7 +168,8 @@ def test_difficulty_changes_what_is_written(procedural):
     def mean_size(skill, difficulty):
         rows = procedural.write(skill, 30, difficulty, np.random.default_rng(2))
         assert {row.difficulty for row in rows} <= {difficulty, None}
-        return sum(len(row.prompt.text) + len(row.answer) for row in rows) / len(rows)
+        images = sum(len(image.data) for row in rows for image in row.prompt.images)
+        return (images + sum(len(row.prompt.text) + len(row.answer) for row in rows)) / len(rows)
 
     for skill in procedural.skills:
         if skill not in ("number_sequence", "calendar_arithmetic"):  # harder in their rules, not by length

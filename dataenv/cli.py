@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dataenv import __version__
+from dataenv.benchmarks.cli import bench
 from dataenv.errors import DataEnvError, InvalidData, Note, RunError
 from dataenv.runs.config import RunConfig
 from dataenv.runs.presets import merged
@@ -33,6 +34,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+app.add_typer(bench, name="bench")
 
 
 class Output(Console):

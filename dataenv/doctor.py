@@ -14,7 +14,7 @@ EXTRAS = {
     "tasks": ("reasoning_gym", "datasets", "sklearn"),
     "chat": ("openai", "jsonschema"),
     "vllm": ("vllm",),
-    "benchmarks": ("matplotlib", "scipy"),
+    "benchmarks": ("scipy", "ray"),
 }
 
 

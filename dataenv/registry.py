@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from dataenv.errors import InvalidData, UnknownId
@@ -66,9 +70,34 @@ class Registry:
                 self._entries.setdefault(point.name, Entry(point.value, f"from {point.module}"))
         return dict(sorted(self._entries.items()))
 
+    def _from_file(self, path: Path, name: str) -> Callable[..., Any]:
+        """What is called `name` in the Python file at `path`."""
+        if not path.is_file():
+            raise InvalidData(f"There is no file {path}; '{self.kind}' FILE.py:NAME takes what has that name in it.")
+        module = ModuleType(path.stem)
+        module.__file__ = str(path)
+        sys.modules.setdefault(module.__name__, module)  # data classes look their module up
+        try:
+            exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
+        except Exception as error:
+            lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+            line = getattr(error, "lineno", None) or (lines[-1] if lines else "?")
+            raise InvalidData(f"{path}, line {line}: {type(error).__name__}: {error}.") from error
+        own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
+        if name not in own:
+            known = ", ".join(own) or "nothing of its own"
+            raise UnknownId(f"{path} has no '{name}'; it has {known}: write {path}:NAME.")
+        found: Callable[..., Any] = getattr(module, name)
+        return found
+
     def make(self, spec: str, **options: Any) -> Any:
-        """Build the part that `spec` ("id" or "id:argument") names; the argument goes first, options by keyword."""
+        """Build the part that `spec` ("id" or "id:argument") names; the argument goes first, options by keyword.
+
+        "file.py:Name" is a part of the user's own: what has that name in that file, called with the options.
+        """
         id, colon, argument = spec.partition(":")
+        if id.endswith(".py"):
+            return self._from_file(Path(id), argument)(**options)
         entries = self.entries()
         if id not in entries:
             near = nearest(id, entries)

@@ -102,8 +102,8 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
     The reward is the gain in feedback accuracy. The first one counts from the better of the plain and the few-shot
     examination of the untaught student. `info` holds, after `reset`: "feedback" (`records.Feedback`), "baseline",
     "student" (version); after `step` also "plan", "reward_error" (paired standard error), "reward_n", "skill_gain",
-    "rows" (asked, accepted, clipped, dropped by reason, shortfall by skill, taught by skill) and "teach".
-    `seconds` (not in info, which is reproducible) is the last call's time by phase.
+    "skill_error" (of each gain), "rows" (asked, accepted, clipped, dropped by reason, shortfall by skill, taught by
+    skill) and "teach". `seconds` (not in info, which is reproducible) is the last call's time by phase.
 
     The constructor opens nothing; weights and data load at the first `reset`.
     """
@@ -268,6 +268,17 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
             if self.redraw:
                 self._prepare(before.seed, before.step)
             raise
+
+    def redo(self, rows: Sequence[Example]) -> TeachReport:
+        """Teach and examine as a step does whose rows are `rows`, without plan, engine, gate and structure: for whoever
+        has the rows of a run and wants to see whether its student comes of them."""
+        before = self.situation
+        self._check_lease()
+        if self.redraw:
+            self._prepare(before.seed, before.step + 1)
+        report, _, examination = self._teach_and_examine(before, list(rows), self.student.clone_state())
+        self.resume(replace(before, step=before.step + 1, taught=before.taught + tuple(rows), examination=examination))
+        return report
 
     def close(self) -> None:
         """Free the student's memory, unless another environment teaches it by now. Safe to call twice."""
@@ -510,6 +521,7 @@ def _account(plan: Plan, clipped: bool, filled: Filled, report: TeachReport, cha
         "reward_error": change.error,
         "reward_n": change.n,
         "skill_gain": dict(change.by_skill),
+        "skill_error": dict(change.error_by_skill),
         "rows": {
             "asked": plan.rows,
             "accepted": len(filled.examples),

@@ -109,16 +109,16 @@ def line_chart(series: Sequence[Series], ticks: Sequence[Tick], *, title: str, w
     parts = []
     for index in range(round(highest / step) + 1):
         y = up(index * step)
-        parts.append(_line(left - 6, y, width - right + 20, y, "grid" if index else "axis"))
-        parts.append(_text(left - 10, y + 4, f"{index * step * 100:.0f} %", "end", "tick"))
+        parts.append(line(left - 6, y, width - right + 20, y, "grid" if index else "axis"))
+        parts.append(text(left - 10, y + 4, f"{index * step * 100:.0f} %", "end", "tick"))
     for tick in _thin(ticks, span, across):
-        parts.append(_text(across(tick.x), height - bottom + 20, tick.upper, "middle", "tick"))
-        parts.append(_text(across(tick.x), height - bottom + 36, tick.lower, "middle", "tick soft"))
+        parts.append(text(across(tick.x), height - bottom + 20, tick.upper, "middle", "tick"))
+        parts.append(text(across(tick.x), height - bottom + 36, tick.lower, "middle", "tick soft"))
     if ticks and last > 0:
-        parts.append(_text(left - 10, height - bottom + 20, "step", "end", "tick"))
-        parts.append(_text(left - 10, height - bottom + 36, "rows", "end", "tick soft"))
+        parts.append(text(left - 10, height - bottom + 20, "step", "end", "tick"))
+        parts.append(text(left - 10, height - bottom + 36, "rows", "end", "tick soft"))
     parts += [_series(one, across, up) for one in series]
-    return _svg(width, height, title, parts)
+    return svg(width, height, title, parts)
 
 
 def _series(one: Series, across: Callable[[float], float], up: Callable[[float], float]) -> str:
@@ -131,9 +131,9 @@ def _series(one: Series, across: Callable[[float], float], up: Callable[[float],
         error = finite(point.error)
         if error is not None and point.y is not None:
             low, high = up(point.y - error), up(point.y + error)
-            parts.append(_line(x, low, x, high, "error"))
+            parts.append(line(x, low, x, high, "error"))
             if radius > 2:
-                parts += [_line(x - 4, end, x + 4, end, "error") for end in (low, high)]
+                parts += [line(x - 4, end, x + 4, end, "error") for end in (low, high)]
     for x, y, point in shown:
         about = f"<title>{escape(point.about)}</title>" if point.about else ""
         if one.diamond:
@@ -151,13 +151,13 @@ def _series(one: Series, across: Callable[[float], float], up: Callable[[float],
         else:
             at = (x + (5 if final else -5), min(high, y) - 9)
         anchor = "end" if final and not one.diamond else "start"
-        parts.append(_text(*at, point.label, anchor, "value"))
+        parts.append(text(*at, point.label, anchor, "value"))
     return f'<g class="{escape(one.style)}">{"".join(parts)}</g>'
 
 
 def _thin(ticks: Sequence[Tick], span: float, across: Callable[[float], float]) -> list[Tick]:
     """The ticks whose labels fit side by side: every k-th, and the last in place of one too near to it."""
-    widest = max((len(text) for tick in ticks for text in (tick.upper, tick.lower)), default=1)
+    widest = max((len(words) for tick in ticks for words in (tick.upper, tick.lower)), default=1)
     gap = CHARACTER * widest + 12
     stride = max(1, math.ceil(gap * len(ticks) / max(span, 1.0)))
     kept = list(ticks[::stride])
@@ -171,7 +171,7 @@ def _thin(ticks: Sequence[Tick], span: float, across: Callable[[float], float]) 
 def dumbbells(changes: Sequence[Change], *, title: str, width: int = 820) -> str:
     """One line per skill from a ring (before) to a dot (after), with the change written at the end."""
     row, top, bottom = 27, 26, 8
-    left = _label_width([change.label for change in changes], width)
+    left = label_width([change.label for change in changes], width)
     right = 26 + CHARACTER * max((len(change.note) for change in changes), default=0)
     span = width - left - right
     height = top + row * len(changes) + bottom
@@ -181,11 +181,11 @@ def dumbbells(changes: Sequence[Change], *, title: str, width: int = 820) -> str
     parts = []
     for index in range(0, lines + 1, stride):
         x = left + span * index / lines
-        parts.append(_line(x, top - 6, x, height - bottom, "grid"))
-        parts.append(_text(x, top - 13, f"{index * step * 100:.0f} %", "middle", "tick soft"))
+        parts.append(line(x, top - 6, x, height - bottom, "grid"))
+        parts.append(text(x, top - 13, f"{index * step * 100:.0f} %", "middle", "tick soft"))
     for index, change in enumerate(changes):
         parts.append(_change(change, left, span / highest, top + row * (index + 0.5), width))
-    return _svg(width, height, title, parts)
+    return svg(width, height, title, parts)
 
 
 def _change(change: Change, left: float, scale: float, y: float, width: int) -> str:
@@ -194,15 +194,15 @@ def _change(change: Change, left: float, scale: float, y: float, width: int) -> 
     style = "flat"
     if before is not None and after is not None and before != after:
         style = "up" if after > before else "down"
-    parts = [_label(change.label, left, y)]
+    parts = [label(change.label, left, y)]
     ends = [left + scale * min(max(value, 0.0), 1.0) for value in (before, after) if value is not None]
     if len(ends) == 2 and abs(ends[0] - ends[1]) > 5:
-        parts.append(_line(ends[0] + math.copysign(5, ends[1] - ends[0]), y, ends[1], y, "link"))
+        parts.append(line(ends[0] + math.copysign(5, ends[1] - ends[0]), y, ends[1], y, "link"))
     if before is not None:
         parts.append(f'<circle class="ring" cx="{ends[0]:.1f}" cy="{y:.1f}" r="5"/>')
     if after is not None:
         parts.append(f'<circle class="dot" cx="{ends[-1]:.1f}" cy="{y:.1f}" r="5"/>')
-    parts.append(_text(width - 2, y + 4, change.note, "end", "value"))
+    parts.append(text(width - 2, y + 4, change.note, "end", "value"))
     words = f"{change.label}: {_share(before)} before, {_share(after)} after"
     return f'<g class="{style}"><title>{escape(words)}</title>{"".join(parts)}</g>'
 
@@ -210,14 +210,14 @@ def _change(change: Change, left: float, scale: float, y: float, width: int) -> 
 def stacked_bars(bars: Sequence[Bar], names: Sequence[str], *, title: str, width: int = 820) -> str:
     """Horizontal stacked bars to one scale. Part i has the class `f<i>`, as the legend's key i has."""
     row, top = 28, 4
-    left = _label_width([bar.label for bar in bars], width)
+    left = label_width([bar.label for bar in bars], width)
     right = 14 + CHARACTER * max((len(bar.note) for bar in bars), default=0)
     longest = max((sum(max(finite(part) or 0.0, 0.0) for part in bar.parts) for bar in bars), default=0.0)
     scale = (width - left - right) / longest if longest > 0 else 0.0
     parts = []
     for index, bar in enumerate(bars):
         y, x = top + row * index, float(left)
-        parts.append(_label(bar.label, left, y + row / 2))
+        parts.append(label(bar.label, left, y + row / 2))
         for number, part in enumerate(bar.parts):
             amount = max(finite(part) or 0.0, 0.0)
             if amount * scale > 0.05:
@@ -227,8 +227,8 @@ def stacked_bars(bars: Sequence[Bar], names: Sequence[str], *, title: str, width
                     f'height="{row - 10}"><title>{escape(about)}</title></rect>'
                 )
             x += amount * scale
-        parts.append(_text(x + 8, y + row / 2 + 4, bar.note, "start", "value"))
-    return _svg(width, top + row * len(bars) + 4, title, parts)
+        parts.append(text(x + 8, y + row / 2 + 4, bar.note, "start", "value"))
+    return svg(width, top + row * len(bars) + 4, title, parts)
 
 
 def shorten(text: str, room: float) -> str:
@@ -237,31 +237,34 @@ def shorten(text: str, room: float) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _label_width(labels: Sequence[str], width: int) -> int:
+def label_width(labels: Sequence[str], width: int) -> int:
     """Room for the labels at the left: as wide as the widest, at most two fifths of the chart."""
     widest = max((len(label) for label in labels), default=0)
     return int(min(CHARACTER * widest + 18, width * 0.41))
 
 
-def _label(text: str, left: float, y: float) -> str:
-    return _text(left - 14, y + 4, shorten(text, left - 14), "end", "label")
+def label(words: str, left: float, y: float) -> str:
+    """A label that ends a little left of the chart, cut to the room there."""
+    return text(left - 14, y + 4, shorten(words, left - 14), "end", "label")
 
 
 def _share(value: float | None) -> str:
     return "not examined" if value is None else f"{value * 100:.1f} %"
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
+def line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
+    """A straight line of a class."""
     return f'<line class="{style}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
-def _text(x: float, y: float, text: str, anchor: str, style: str) -> str:
-    if not text:
+def text(x: float, y: float, words: str, anchor: str, style: str) -> str:
+    """Words at a place, escaped; nothing for none."""
+    if not words:
         return ""
-    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
-def _svg(width: int, height: float, title: str, parts: Sequence[str]) -> str:
+def svg(width: int, height: float, title: str, parts: Sequence[str]) -> str:
     """The frame: scales with the page, and tells a screen reader its title."""
     name = escape(title, quote=True)
     return (

@@ -33,6 +33,7 @@ from dataenv.records import Attempt, Example, Past, Plan, SkillScore, Transition
 from dataenv.runs.config import RunConfig
 from dataenv.runs.exam import sit_exam
 from dataenv.runs.folder import RunFolder, holds_run
+from dataenv.runs.sources import digests
 from dataenv.seeding import child_seed
 from dataenv.skills.discovered import Discovered
 from dataenv.skills.discovery import freeze, thaw
@@ -107,6 +108,7 @@ def result_of(events: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
         "exam_after": exam["after"]["accuracy"],
         "gain": exam["gain"],
         "gain_se": exam["gain_error"],
+        "selected_step": exam["selected_step"],
         "steps": len(steps),
         "rows": sum(_rows_taught(step) for step in steps),
         "seconds": _seconds(events),
@@ -232,7 +234,7 @@ def _begin(
             **_freeze_skills(files, env),
             **_fingerprint(env.task),
             "prerequisites": {skill: list(before) for skill, before in env.task.prerequisites.items()},
-            "versions": _versions(),
+            "versions": versions_here(),
             "machine": {
                 # Not platform.platform(), which starts a process, and a kill would leave that behind.
                 "system": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -548,11 +550,12 @@ def _mean_difficulty(rows: tuple[Example, ...]) -> dict[str, float | None]:
     return {skill: round(sum(levels) / len(levels), 4) if levels else None for skill, levels in known.items()}
 
 
-def _versions() -> dict[str, str]:
+def versions_here() -> dict[str, str]:
+    """The packages a run is made with, and digests of the code its scores depend on."""
     found = {}
     for name in ("dataenv", "gymnasium", "numpy", "torch", "transformers", "reasoning-gym", "datasets"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return found | digests()

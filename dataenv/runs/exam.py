@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from dataenv.envs.teaching import TeachingEnv
-from dataenv.examine import examine, examine_untaught, paired
+from dataenv.examine import Examination, examine, examine_untaught, paired
 from dataenv.progress import Clock
+from dataenv.protocols import Task
+from dataenv.records import Problem
 from dataenv.runs.config import RunConfig
 from dataenv.seeding import child_seed
 
@@ -23,7 +25,7 @@ def sit_exam(config: RunConfig, steps: Path, env: TeachingEnv[Any, Any]) -> dict
     clock = Clock()
     with clock("exam"):
         chosen, scores = _select(config, steps, env)
-        drawn = task.problems("exam", config.exam, child_seed(config.seed, "exam"))
+        drawn = exam_problems(config, task)
         problems = [problem for problem in drawn if problem.prompt.key not in taught]
         state = student.clone_state()
         student.reset()
@@ -44,12 +46,24 @@ def sit_exam(config: RunConfig, steps: Path, env: TeachingEnv[Any, Any]) -> dict
         "by_skill": {
             name: {"n": old.n, "before": old.accuracy, "after": new.accuracy} for name, (old, new) in skills.items()
         },
+        "problems": [attempt.problem.id[:16] for attempt in before.attempts],
+        "solved": {"before": marks(before), "after": marks(after)},
         "selected_step": chosen,
         "rule": config.select,
         "selection": scores,
         "student_version": student.version,
         "seconds": dict(clock),
     }
+
+
+def exam_problems(config: RunConfig, task: Task) -> list[Problem]:
+    """What the exam of a run asks, less what was taught: for the exam itself, and for those who check it."""
+    return task.problems("exam", config.exam, child_seed(config.seed, "exam"))
+
+
+def marks(examination: Examination) -> str:
+    """1 for each problem that was solved, 0 for each that was not, in order: two runs can be compared on equal ones."""
+    return "".join("01"[attempt.correct] for attempt in examination.attempts)
 
 
 def _select(config: RunConfig, steps: Path, env: TeachingEnv[Any, Any]) -> tuple[int, dict[str, float]]:

@@ -73,7 +73,7 @@ class RunFolder:
             raise RunError(f"Another process is working on {self.path}; wait for it or stop it.") from None
         self._log.seek(0)
         content = self._log.readall()
-        self.events, self._ends = _sound_events(content)
+        self.events, self._ends = sound_events(content)
         self.begun = content.count(b"\n") > 1
         return self
 
@@ -204,7 +204,7 @@ class _Writing:
             raise RunError(f"{told} and give the same command again, or choose another --out.") from error
 
 
-def _sound_events(content: bytes) -> tuple[list[dict[str, Any]], list[int]]:
+def sound_events(content: bytes) -> tuple[list[dict[str, Any]], list[int]]:
     """The events up to the first torn or altered line, and where each ends in the file."""
     events: list[dict[str, Any]] = []
     ends: list[int] = []

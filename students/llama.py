@@ -61,6 +61,8 @@ class Rows:
 
     def batch(self, rows: Sequence[int]) -> Batch:
         """The batch of these rows, in their order."""
+        if not rows:
+            return NO_BATCH
         lengths = self.lengths[rows][:, None]
         longest = int(lengths.max()) - 1
         ids = self.ids[rows, : longest + 1]

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
 from transformers.cache_utils import DynamicLayer
 from transformers.masking_utils import eager_mask
@@ -31,7 +31,7 @@ def can_share(model: Any) -> bool:
     if model.config._attn_implementation != "eager":
         return False
     layers = DynamicCache(config=model.config).layers
-    return all(type(layer) is DynamicLayer for layer in layers) and _attends_as_llama(type(model))
+    return all(type(layer) is DynamicLayer for layer in layers) and _attends_as_llama(type(model).__module__)
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def attend(
     near = query @ key.transpose(2, 3)  # (n, kv heads, g * q, t)
     scores = torch.cat([far.view(kv, n, -1, p).transpose(0, 1), near], -1).mul_(scaling)
     if mask is not None:
-        scores[..., p:].unflatten(2, (-1, q)).add_(mask[:, :, None])
+        scores[..., p:].view(n, kv, -1, q, near.shape[-1]).add_(mask[:, :, None])
     shares = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
     out = (_by_head(shares[..., :p]) @ values).view(kv, n, -1, d).transpose(0, 1) + shares[..., p:] @ value
     return out.reshape(n, heads, q, d).transpose(1, 2).contiguous(), None
@@ -75,10 +75,10 @@ def _by_head(x: Tensor) -> Tensor:
 
 
 @lru_cache
-def _attends_as_llama(kind: type[nn.Module]) -> bool:
-    """Whether the model's attention, where it is written out, is Llama's word for word, as `transformers` has it in
-    many models; others cap their scores, or have sinks."""
-    own = getattr(sys.modules[kind.__module__], "eager_attention_forward", None)
+def _attends_as_llama(module: str) -> bool:
+    """Whether the attention written out in `module` is Llama's word for word, as `transformers` has it in many models;
+    others cap their scores, or have sinks."""
+    own = getattr(sys.modules[module], "eager_attention_forward", None)
     return own is not None and inspect.getsource(own) == inspect.getsource(eager_attention_forward)
 
 

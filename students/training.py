@@ -48,9 +48,7 @@ def train(
     weights back.
     """
     device = next(model.parameters()).device
-    packed = recipe.packing if recipe.packing is not None else device.type == "cuda" and can_pack(model)
-    if packed and not can_pack(model):
-        raise InvalidData(f"{type(model).__name__} cannot keep packed rows apart; set the student's packing to false.")
+    most, packed = layout(model, recipe)
     rng = np.random.Generator(np.random.PCG64(seed))
     lengths = [length(row) for row in rows]
     batches = [
@@ -58,7 +56,6 @@ def train(
         for _ in range(recipe.epochs)
         for b in grouped_batches(lengths, recipe.batch, recipe.window, rng)
     ]
-    most = recipe.micro_batch or _MICRO_BATCH.get(device.type, 1024)
     if way is None:
         groups = [group for batch in batches for group in batch]
         way = plan(model, rows, groups, most, recipe.checkpointing, packed=packed)
@@ -82,6 +79,18 @@ def train(
         ) from error.with_traceback(None)  # its frames would hold on to what filled the memory
     finally:
         model.eval()
+
+
+def layout(model: Any, recipe: Recipe) -> tuple[int, bool]:
+    """Most tokens in one forward pass, padding included, and whether rows are packed.
+
+    Raises InvalidData where they should be, and the model cannot keep them apart.
+    """
+    device = next(model.parameters()).device.type
+    packed = recipe.packing if recipe.packing is not None else device == "cuda" and can_pack(model)
+    if packed and not can_pack(model):
+        raise InvalidData(f"{type(model).__name__} cannot keep packed rows apart; set the student's packing to false.")
+    return recipe.micro_batch or _MICRO_BATCH.get(device, 1024), packed
 
 
 def _updates(

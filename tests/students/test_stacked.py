@@ -6,11 +6,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy
 
 from dataenv.errors import TrainingFailed, UnknownId
 from dataenv.meeting import together
 from dataenv.records import Example, Prompt
 from dataenv.students import make_students, memory, stacked
+from dataenv.students.adapters import Adapters
 from dataenv.students.llama import Llamas
 from dataenv.students.stacked import SideBySide, stack
 
@@ -60,6 +62,10 @@ def weights(student):
     return torch.cat([p.detach().flatten() for p in student.model.parameters()])
 
 
+def learnt(student):
+    return torch.cat([p.detach().flatten() for p in student.model.parameters() if p.requires_grad])
+
+
 @pytest.fixture
 def only_alone(monkeypatch):
     """Stacks are an error."""
@@ -83,6 +89,85 @@ def test_each_learns_what_it_would_alone(full, options):
         assert report.loss == pytest.approx(expected.loss, abs=1e-5)
         torch.testing.assert_close(weights(student), weights(solo), atol=5e-5, rtol=0)
         assert student.version != full().version
+
+
+LORA = [
+    {},
+    {"epochs": 3, "schedule": "constant"},
+    {"batch": 1},
+    {"batch": 64, "threads": 1},
+    {"micro_batch": 60},
+    {"packing": True},
+    {"packing": True, "micro_batch": 50},
+]
+
+
+@pytest.mark.parametrize("options", LORA)
+def test_each_adapter_learns_what_it_would_alone(make, options):
+    students = stacked_students(make, len(LESSONS), **options)
+    for seed, (student, report) in enumerate(zip(students, teach_all(students), strict=True)):
+        solo = make(**options)
+        expected = solo.teach(LESSONS[seed], seed=seed)
+        assert report._replace(loss=None) == expected._replace(loss=None)
+        assert report.loss == pytest.approx(expected.loss, abs=1e-5)
+        torch.testing.assert_close(learnt(student), learnt(solo), atol=3e-4, rtol=0)
+        assert student.version != make().version
+
+
+def test_adapters_that_differ_already_go_on_each_from_its_own(make):
+    students, solos = stacked_students(make, 3), [make() for _ in range(3)]
+    for lessons in (LESSONS[:3], LESSONS[3:6]):
+        reports = teach_all(students, lessons)
+        for seed, (solo, report) in enumerate(zip(solos, reports, strict=True)):
+            assert report.loss == pytest.approx(solo.teach(lessons[seed], seed=seed).loss, abs=1e-4)
+
+
+def test_gradients_are_those_of_autograd_whatever_shares_a_pass(make):
+    models = [make().model for _ in range(3)]
+    torch.manual_seed(0)
+    for model in models:
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data.normal_(0, 0.1)
+    batches = [[([5, 6, 7], [8, 9])], [], [([9, 4], [3]), ([1] * 20, [2] * 9), ([7], [6, 5, 4])]]
+    for most, packed in ((1000, False), (30, False), (1, False), (1000, True)):
+        adapters = Adapters([models[0], make().model, models[2]], most=most, packed=packed)
+        losses = adapters.loss_and_grads(batches)
+        assert (losses[1], adapters.grads[1].abs().sum()) == (0.0, 0.0)
+        for k in (0, 2):
+            models[k].zero_grad()
+            total = sum(
+                cross_entropy(
+                    models[k](torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1],
+                    torch.tensor(answer),
+                    reduction="sum",
+                )
+                for prompt, answer in batches[k]
+            )
+            (total / sum(len(answer) for _, answer in batches[k])).backward()
+            assert losses[k] == pytest.approx(total.item(), rel=1e-5)
+            own = torch.cat([p.grad.flatten() for p in models[k].parameters() if p.requires_grad])
+            torch.testing.assert_close(adapters.grads[k], own, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("other", [{"rank": 2}, {"alpha": 8.0}, {"learning_rate": 1e-3}, {"threads": 1}])
+def test_unlike_adapters_are_other_stacks(make, other, monkeypatch):
+    sizes, updates = [], stacked._updates
+    monkeypatch.setattr(stacked, "_updates", lambda lessons: sizes.append(len(lessons)) or updates(lessons))
+    students = [make(), make(**other), make()]
+    stack(students)
+    reports = teach_all(students)
+    assert sorted(sizes) == [1, 2]
+    assert reports[1].loss == pytest.approx(make(**other).teach(LESSONS[1], seed=1).loss, abs=1e-5)
+
+
+def test_adapters_over_other_bases_are_other_stacks(make, chat_folder, monkeypatch):
+    sizes, updates = [], stacked._updates
+    monkeypatch.setattr(stacked, "_updates", lambda lessons: sizes.append(len(lessons)) or updates(lessons))
+    students = [make(), make(chat_folder), make()]
+    stack(students)
+    teach_all(students)
+    assert sorted(sizes) == [1, 2]
 
 
 @settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -164,14 +249,15 @@ def test_threads_are_as_before(full, cores):
 @pytest.mark.parametrize(
     ("options", "lesson"),
     [
-        ({"method": "lora"}, LESSONS[0]),
+        ({"method": "lora", "checkpointing": True}, LESSONS[0]),
+        ({"method": "lora"}, [*LESSONS[1], Example(prompt="a", completion="b", rejected="c")]),
         ({"dtype": "bfloat16"}, LESSONS[0]),
         ({"packing": True}, LESSONS[0]),
         ({"checkpointing": True}, LESSONS[0]),
         ({"micro_batch": 60}, LESSONS[0]),
         ({}, [*LESSONS[1], Example(prompt="a", completion="b", rejected="c")]),
     ],
-    ids=["lora", "dtype", "packing", "checkpointing", "micro_batch", "pairs"],
+    ids=["lora, checkpointing", "lora, pairs", "dtype", "packing", "checkpointing", "micro_batch", "pairs"],
 )
 def test_who_cannot_be_stacked_is_taught_as_alone(full, only_alone, options, lesson):
     students, solo = stacked_students(full, 2, **options), full(**options)
@@ -181,9 +267,14 @@ def test_who_cannot_be_stacked_is_taught_as_alone(full, only_alone, options, les
     assert students[1].version != solo.version  # another seed
 
 
-def test_a_student_too_large_is_taught_alone(full, only_alone, monkeypatch):
+def test_a_student_too_large_is_taught_alone(make, method, only_alone, monkeypatch):
     monkeypatch.setattr(stacked, "LARGEST", 1000)
-    students, solo = stacked_students(full, 2), full()
+    students, solo = stacked_students(make, 2, method=method), make(method=method)
+    assert teach_all(students)[0] == solo.teach(LESSONS[0], seed=0)
+
+
+def test_a_student_with_dropout_is_taught_alone(make, only_alone, dropout_folder):
+    students, solo = stacked_students(partial(make, dropout_folder), 2), make(dropout_folder)
     assert teach_all(students)[0] == solo.teach(LESSONS[0], seed=0)
 
 
@@ -198,7 +289,8 @@ def test_lora_students_share_one_base_and_learn_each_their_own(make):
     for student, lesson, replies in zip(students, LESSONS, said, strict=False):
         solo = make(method="lora")
         solo.teach(lesson, seed=0)
-        assert (student.version, replies) == (solo.version, solo.answer(asked, max_new_tokens=6))
+        torch.testing.assert_close(student.clone_state(), solo.clone_state(), atol=1e-4, rtol=0)
+        assert replies == solo.answer(asked, max_new_tokens=6)
 
 
 def test_more_than_memory_holds_is_taught_one_by_one(full, cores, monkeypatch):
@@ -220,6 +312,42 @@ def test_a_lesson_that_does_not_fit_even_alone_is_refused(full, monkeypatch):
 
 
 # -- failures ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [0, 2])
+def test_an_adapter_that_breaks_fails_alone(make, bad):
+    students, others = stacked_students(make, 3), stacked_students(make, 3)
+    with torch.no_grad():
+        next(iter(students[bad]._trainable.values()))[1, 2] = float("nan") if students[bad].model else 0
+    before = learnt(students[bad])
+    reports, expected = teach_all(students), teach_all(others)
+    assert "The loss became nan at update 1 of" in str(reports[bad])
+    assert torch.equal(learnt(students[bad]).view(torch.int32), before.view(torch.int32))
+    for i in {0, 1, 2} - {bad}:
+        assert reports[i].loss == pytest.approx(expected[i].loss, abs=1e-5)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError()])
+def test_a_failure_in_the_middle_leaves_all_adapters_as_they_were(make, monkeypatch, error):
+    students = stacked_students(make, 3)
+    before = [student.version for student in students]
+    work, calls = Adapters.loss_and_grads, []
+
+    def breaks(self, batches):
+        calls.append(1)
+        if len(calls) == 2:
+            raise error
+        return work(self, batches)
+
+    monkeypatch.setattr(Adapters, "loss_and_grads", breaks)
+    if isinstance(error, MemoryError):
+        assert all("Memory ran out while teaching 3 students at once" in str(one) for one in teach_all(students))
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            teach_all(students)
+    assert [student.version for student in students] == before
+    monkeypatch.undo()
+    assert [report.loss for report in teach_all(students)] == [r.loss for r in teach_all(stacked_students(make, 3))]
 
 
 @pytest.mark.parametrize("bad", [0, 1, 2])

@@ -8,10 +8,16 @@ tasks = Registry(
     "task",
     {
         "drills": ("dataenv.tasks.drills:Drills", "short character-level skills for the micro student"),
+        "tool-drills": ("dataenv.tasks.tool_drills:ToolDrills", "calls of invented tools, for the micro student"),
         "reasoning-gym": ("dataenv.tasks.reasoning_gym:ReasoningGym", "reasoning-gym datasets: reasoning-gym:gcd,lcm"),
         "arithmetic": ("dataenv.tasks.reasoning_gym:arithmetic", "14 easy reasoning-gym skills"),
         "scenes": ("dataenv.tasks.scenes:Scenes", "short questions on drawn pictures, for students that see"),
+        "easy-vqa": ("dataenv.tasks.easy_vqa:EasyVQA", "questions on pictures of one shape, from the package easy-vqa"),
+        "gqa": ("dataenv.tasks.gqa:GQA", "questions on photographs, from the Hub or gqa:FOLDER"),
+        "naturalbench": ("dataenv.tasks.naturalbench:NaturalBench", "paired photographs, from the Hub or a folder"),
         "gsm8k": ("dataenv.tasks.gsm8k:GSM8K", "grade-school word problems, from the Hub or gsm8k:FOLDER"),
+        "bfcl": ("dataenv.tasks.bfcl:BFCL", "the Berkeley Function-Calling Leaderboard, or bfcl:FOLDER"),
+        "math": ("dataenv.tasks.math:MATH", "competition mathematics (MATH), from the Hub or math:FOLDER"),
         "jsonl": ("dataenv.tasks.jsonl:JsonLines", "your own file: jsonl:FILE with prompt, answer, optional skill"),
     },
 )

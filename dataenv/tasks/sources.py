@@ -105,12 +105,16 @@ class Hub:
         library."""
         datasets = _needed("datasets", f"{self.name} from the Hub", f"; or {self.otherwise}")
         try:
-            return datasets.load_dataset(self.name, self.config, revision=self.revision, split=part)
+            loaded = datasets.load_dataset(self.name, self.config, revision=self.revision, split=part)
         except Exception as error:  # the Hub client raises a dozen kinds, from DNS to HTTP to cache errors
             raise InvalidData(
                 f"{self.name} cannot be read from the Hub ({type(error).__name__}): check the network, or "
                 f"{self.otherwise}."
             ) from error
+        for column, feature in loaded.features.items():
+            if isinstance(feature, datasets.Image):  # as bytes, which is how a parquet file has it
+                loaded = loaded.cast_column(column, datasets.Image(decode=False))
+        return loaded
 
     def rows(self, part: str) -> Iterator[tuple[str, Row]]:
         """Rows of one part, each with where it stands."""

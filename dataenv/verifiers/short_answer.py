@@ -39,13 +39,13 @@ def same_short(response: str, answer: str) -> bool:
     return said == right if said and right else normalise(response) == normalise(answer) != ""
 
 
-def first_choice(response: str, choices: Iterable[str]) -> str | None:
-    """The first of `choices` that stands in the response as a whole word, whatever its case; None where none does.
+def first_choice(response: str, choices: Iterable[str], *, cased: bool = False) -> str | None:
+    """The first of `choices` that stands in the response as a whole word; None where none does.
 
-    The rule of NaturalBench (arXiv 2410.14669). Only the first `LONGEST` characters are read.
+    Case does not count unless `cased`. Only the first `LONGEST` characters are read.
+    The rule of NaturalBench (arXiv 2410.14669).
     """
-    pattern = "|".join(re.escape(choice) for choice in choices)
-    match = re.search(rf"(?<!\w)(?:{pattern})(?!\w)", response[:LONGEST], re.IGNORECASE)
-    if match is None:
-        return None
-    return next(choice for choice in choices if choice.casefold() == match[0].casefold())
+    spelt = {choice if cased else choice.casefold(): choice for choice in choices}
+    pattern = "|".join(re.escape(choice) for choice in spelt.values())
+    match = re.search(rf"(?<!\w)(?:{pattern})(?!\w)", response[:LONGEST], re.NOFLAG if cased else re.IGNORECASE)
+    return spelt.get(match[0] if cased else match[0].casefold()) if match and spelt else None

@@ -17,7 +17,7 @@ from dataenv.tasks.splits import SHARES, draw, draw_texts, split_of
 
 DATA = Path(os.environ.get("DATAENV_TEST_DATA", Path(__file__).parents[3] / "shared/data"))
 PROCEDURAL = ["drills", "drills:addition,sorting", "arithmetic", "reasoning-gym:gcd,palindrome_generation", "scenes"]
-FIXED = ["gsm8k", "jsonl"]
+FIXED = ["gsm8k", "jsonl", "easy-vqa", "gqa", "naturalbench"]
 NASTY = [
     "",
     " ",
@@ -53,6 +53,8 @@ def task(request, tmp_path_factory):
         rows = [{"prompt": f"What is {i} + 1?", "answer": i + 1, "skill": "ab"[i % 2]} for i in range(300)]
         path.write_text("\n".join(map(json.dumps, rows)))
         return tasks.make(f"jsonl:{path}")
+    if request.param in ("easy-vqa", "gqa", "naturalbench"):
+        return tasks.make(f"{request.param}:{request.getfixturevalue(request.param.replace('-', '_') + '_folder')}")
     return tasks.make(request.param)
 
 

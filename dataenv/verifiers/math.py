@@ -248,6 +248,12 @@ def judge(response: str, answer: str) -> Verdict:
     return Verdict(float(right), right, "" if right else f"expected {answer[:100]}", said[:LONGEST])
 
 
+def require() -> None:
+    """MissingDependency where math-verify is not installed, so that a task says so before it judges anything."""
+    if find_spec("math_verify") is None:
+        raise MissingDependency('comparing maths needs math-verify: pip install "dataenv[tasks]".')
+
+
 def symbolic(a: str, b: str) -> bool:
     """`compare` with math-verify for what has symbols. It may take for ever: only for a process that can be killed."""
     return compare(a, b, _by_math_verify) is True
@@ -283,6 +289,4 @@ def _pool() -> Pool:
 
 @cache
 def _made() -> Pool:
-    if find_spec("math_verify") is None:
-        raise MissingDependency('maths answers with symbols need math-verify: pip install "dataenv[tasks]".')
     return Pool("dataenv.verifiers.math:symbolic", seconds=SECONDS, warm=["x+1", "1+x"])

@@ -84,11 +84,15 @@ def test_parquet_files_that_cannot_be_read_are_named(tmp_path):
         list(parquet_rows(tmp_path / "x.parquet"))
 
 
+class Loaded(list):
+    features = {}  # noqa: RUF012
+
+
 def test_the_hub_is_read_at_its_revision_and_its_absence_said(monkeypatch):
     def load_dataset(name, config, *, revision, split):
         if split == "test":
             raise ConnectionError("no route")
-        return [{"asked": (name, config, revision, split)}]
+        return Loaded([{"asked": (name, config, revision, split)}])
 
     hub = Hub("org/set", "abc", "use set:FOLDER", config="main")
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))

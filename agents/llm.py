@@ -186,6 +186,28 @@ def whole_rows(wanted: Sequence[float], budget: int, mended: list[str]) -> list[
     return rows
 
 
+def level(wanted: float | None, skill: str, mended: list[str]) -> float | None:
+    """A difficulty within 0 to 1, None where none is wanted."""
+    if wanted is None or 0 <= wanted <= 1:
+        return wanted
+    mended.append(f"The difficulty of {skill!r} is moved into 0 to 1.")
+    return min(max(wanted, 0.0), 1.0)
+
+
+def numbered(number: float, shown: Sequence[T], mended: list[str]) -> T | None:
+    """The error of that number among those `shown`, counted from 1; None for 0, and where there is none."""
+    if 0 < number <= len(shown):
+        return shown[int(number) - 1]
+    if number:
+        mended.append(f"There is no error {int(number)}.")
+    return None
+
+
+def reasoned(part: str, properties: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """The form of a plan: the reasoning, and under the name `part` a list of objects with these properties."""
+    return form({"reasoning": {"type": "string"}, part: {"type": "array", "items": form(properties)}})
+
+
 def form(properties: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """The JSON Schema of an object with all of these properties and no others, as strict grammars want it."""
     return {

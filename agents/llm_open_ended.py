@@ -7,28 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from dataenv.agents.llm import LLMTeacher, Unusable, form, whole_rows
+from dataenv.agents.llm import LLMTeacher, Unusable, numbered, reasoned, whole_rows
 from dataenv.chat.templates import prompts
 from dataenv.errors import InvalidData
-from dataenv.records import Feedback, Transition
+from dataenv.records import UNMATCHED, Feedback, Plan, Problem, Prompt, Request, Transition
 from dataenv.spaces import allocate, plain
 
 WORDS = 1_000
 """Bytes of an instruction, at most."""
 
-SCHEMA = form(
-    {
-        "reasoning": {"type": "string"},
-        "requests": {
-            "type": "array",
-            "items": form(
-                {"instruction": {"type": "string"}, "error": {"type": "integer"}, "rows": {"type": "number"}}
-            ),
-        },
-    }
+SCHEMA = reasoned(
+    "requests", {"instruction": {"type": "string"}, "error": {"type": "integer"}, "rows": {"type": "number"}}
 )
-
-Action = tuple[dict[str, Any], ...]
 
 
 class OpenEndedLLM(LLMTeacher):
@@ -48,7 +38,7 @@ class OpenEndedLLM(LLMTeacher):
         super().reset(seed)
         self.unmatched: list[str] = []
 
-    def act(self, observation: Any, info: Mapping[str, Any]) -> Action:
+    def act(self, observation: Any, info: Mapping[str, Any]) -> Plan:
         feedback: Feedback = info["feedback"]
         if not isinstance(observation, Mapping) or "failures" not in observation:
             raise InvalidData(
@@ -65,29 +55,35 @@ class OpenEndedLLM(LLMTeacher):
         )
         budget = feedback.budget.rows_now
 
-        def read(_: int, data: Any, mended: list[str]) -> Action:
-            parts = []
-            for request, rows in zip(
-                data["requests"], whole_rows([r["rows"] for r in data["requests"]], budget, mended), strict=True
-            ):
-                words, number = plain(request["instruction"], WORDS).strip(), int(request["error"])
-                exemplar = failures[number - 1]["problem"] if 0 < number <= len(failures) else ""
-                if number and not exemplar:
-                    mended.append(f"There is no error {number}.")
-                if rows and (words or exemplar.strip()):
-                    parts.append({"instruction": words, "exemplar": exemplar, "rows": rows})
-            if not parts:
+        def read(_: int, data: Any, mended: list[str]) -> Plan:
+            rows = whole_rows([request["rows"] for request in data["requests"]], budget, mended)
+            requests = []
+            for request, n in zip(data["requests"], rows, strict=True):
+                words, error = (
+                    plain(request["instruction"], WORDS).strip(),
+                    numbered(request["error"], failures, mended),
+                )
+                exemplar = error["problem"] if error is not None else ""
+                if n and (words or exemplar.strip()):
+                    requests.append(_in_words(words, n, exemplar))
+            if not requests:
                 raise Unusable("The plan asks for no rows.")
-            return tuple(parts)
+            return Plan(requests=tuple(requests))
 
-        (action,) = self.consult([("", prompt)], SCHEMA, read)
+        (plan,) = self.consult([("", prompt)], SCHEMA, read)
         self.note(feedback, self.dialogue[0].reasoning)
-        return self._even(feedback) if action is None else action
+        return self._even(feedback) if plan is None else plan
 
     def observe(self, transition: Transition) -> None:
         self.unmatched = [text[:WORDS] for _, text in transition.info.get("unmatched", ())][:8]
 
-    def _even(self, feedback: Feedback) -> Action:
-        names = [plain(score.skill, WORDS) for score in feedback.skills if score.skill.strip()]
+    def _even(self, feedback: Feedback) -> Plan:
+        names = [score.skill for score in feedback.skills if score.skill.strip()]
         rows = allocate(np.ones(len(names)), feedback.budget.rows_now).tolist() if names else []
-        return tuple({"instruction": name, "exemplar": "", "rows": n} for name, n in zip(names, rows, strict=True) if n)
+        return Plan(requests=tuple(_in_words(plain(name, WORDS), n) for name, n in zip(names, rows, strict=True) if n))
+
+
+def _in_words(words: str, rows: int, exemplar: str = "") -> Request:
+    """A request whose words are all there is to say: which skill they mean is for the environment to find."""
+    about = Problem(prompt=Prompt(text=exemplar), answer="") if exemplar else None
+    return Request(skill=UNMATCHED, rows=rows, instruction=words, exemplar=about)

@@ -8,20 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from dataenv.agents.llm import LLMTeacher, Unusable, form, whole_rows
+from dataenv.agents.llm import LLMTeacher, Unusable, level, reasoned, whole_rows
 from dataenv.chat.templates import prompts
 from dataenv.records import Attempt, Feedback, Plan, Request
 
-SCHEMA = form(
-    {
-        "reasoning": {"type": "string"},
-        "skills": {
-            "type": "array",
-            "items": form(
-                {"skill": {"type": "string"}, "rows": {"type": "number"}, "difficulty": {"type": ["number", "null"]}}
-            ),
-        },
-    }
+SCHEMA = reasoned(
+    "skills", {"skill": {"type": "string"}, "rows": {"type": "number"}, "difficulty": {"type": ["number", "null"]}}
 )
 
 
@@ -55,10 +47,8 @@ class SkillListLLM(LLMTeacher):
                 if skill is None:
                     continue
                 wanted[skill] += max(entry["rows"], 0)
-                if entry["difficulty"] is not None:
-                    difficulty[skill] = float(min(max(entry["difficulty"], 0), 1))
-                    if difficulty[skill] != entry["difficulty"]:
-                        mended.append(f"The difficulty of {skill!r} is moved into 0 to 1.")
+                if (wished := level(entry["difficulty"], skill, mended)) is not None:
+                    difficulty[skill] = wished
             rows = whole_rows(list(wanted.values()), feedback.budget.rows_now, mended)
             requests = [
                 Request(skill=skill, rows=n, difficulty=difficulty.get(skill))

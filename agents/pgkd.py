@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dataenv.agents.llm import LLMTeacher, Unusable, form, whole_rows
+from dataenv.agents.llm import LLMTeacher, Unusable, level, numbered, reasoned, whole_rows
 from dataenv.agents.proportional import error_shares
 from dataenv.agents.teacher import writes
 from dataenv.chat.templates import prompts
 from dataenv.checks import whole
 from dataenv.exercises import SetsExercises
-from dataenv.records import Attempt, Feedback, Plan, Request, normalise
+from dataenv.records import UNMATCHED, Attempt, Feedback, Plan, Request, normalise
 from dataenv.spaces import plain
 
 ITEMS = 100
@@ -26,22 +26,15 @@ PATIENCE = 2
 BYTES = 1_000
 """Of an instruction, at most."""
 
-SCHEMA = form(
+SCHEMA = reasoned(
+    "requests",
     {
-        "reasoning": {"type": "string"},
-        "requests": {
-            "type": "array",
-            "items": form(
-                {
-                    "skill": {"type": "string"},
-                    "instruction": {"type": "string"},
-                    "error": {"type": "integer"},
-                    "difficulty": {"type": ["number", "null"]},
-                    "rows": {"type": "number"},
-                }
-            ),
-        },
-    }
+        "skill": {"type": "string"},
+        "instruction": {"type": "string"},
+        "error": {"type": "integer"},
+        "difficulty": {"type": ["number", "null"]},
+        "rows": {"type": "number"},
+    },
 )
 
 
@@ -82,7 +75,7 @@ class PGKD(SetsExercises, LLMTeacher):
         self.items, self.patience = whole(f"{self.name}: items", items), whole(f"{self.name}: patience", patience)
         self.correct, self.hard_negatives = whole(f"{self.name}: correct", correct, least=0), bool(hard_negatives)
 
-    def act(self, observation: Any, info: Mapping[str, Any]) -> Plan | tuple[dict[str, Any], ...]:
+    def act(self, observation: Any, info: Mapping[str, Any]) -> Plan:
         feedback: Feedback = info["feedback"]
         self._dialogue = ()
         if self._flat(feedback):
@@ -113,7 +106,7 @@ class PGKD(SetsExercises, LLMTeacher):
         said = ", ".join(f"{request.rows} rows of {request.skill}" for request in requests)
         self.note(feedback, f"{said}: {self.dialogue[0].reasoning}")
         if writes(observation):
-            return tuple(_in_words(request) for request in requests)
+            return Plan(requests=tuple(map(_in_words, requests)))
         return Plan(requests=tuple(r.model_copy(update={"instruction": "", "exemplar": None}) for r in requests))
 
     def _flat(self, feedback: Feedback) -> bool:
@@ -136,13 +129,9 @@ class PGKD(SetsExercises, LLMTeacher):
         rows = whole_rows([entry["rows"] for entry, _ in known], feedback.budget.rows_now, mended)
         requests = []
         for (entry, skill), n in zip(known, rows, strict=True):
-            number, difficulty = int(entry["error"]), entry["difficulty"]
-            about = failures[number - 1].attempt.problem if 0 < number <= len(failures) else None
-            if number and about is None:
-                mended.append(f"There is no error {number}.")
-            if difficulty is not None and not 0 <= difficulty <= 1:
-                mended.append(f"The difficulty of {skill!r} is moved into 0 to 1.")
-                difficulty = min(max(difficulty, 0), 1)
+            error = numbered(entry["error"], failures, mended)
+            about = error.attempt.problem if error is not None else None
+            difficulty = level(entry["difficulty"], skill, mended)
             words = plain(entry["instruction"], BYTES).strip()
             if n:
                 requests.append(Request(skill=skill, rows=n, difficulty=difficulty, instruction=words, exemplar=about))
@@ -169,9 +158,9 @@ def _told(one: Tried) -> dict[str, Any]:
     }
 
 
-def _in_words(request: Request) -> dict[str, Any]:
+def _in_words(request: Request) -> Request:
+    """The same without a skill: its words name it, and may name others."""
     words = f"{request.skill}: {request.instruction}" if request.instruction else request.skill
     if request.difficulty is not None:
         words += f" at difficulty {request.difficulty:.3f}"
-    exemplar = request.exemplar.prompt.text if request.exemplar else ""
-    return {"instruction": plain(words, 2 * BYTES), "exemplar": plain(exemplar, 2 * BYTES), "rows": request.rows}
+    return Request(skill=UNMATCHED, rows=request.rows, instruction=plain(words, 2 * BYTES), exemplar=request.exemplar)

@@ -91,9 +91,7 @@ def verdict(task: Any, found: Any) -> None:
 def replies(student: Any, found: Any, prompts: int) -> None:
     """Raise InvalidData unless `student.answer` returned a list of replies for each prompt."""
     where = f"answer() of student '{student.name}'"
-    if not isinstance(found, list | tuple) or len(found) != prompts:
-        count = f"{len(found)} of them" if isinstance(found, list | tuple) else _short(found)
-        raise InvalidData(f"{where} must return a list of replies for each of {prompts} prompts; it returned {count}.")
+    _one_for_each(where, found, prompts, f"a list of replies for each of {prompts} prompts")
     for few in found:
         if not isinstance(few, list | tuple) or not few or not isinstance(few[0], Reply):
             raise InvalidData(
@@ -114,9 +112,7 @@ def report(student: Any, found: Any) -> None:
 def written(engine: Any, found: Any, requests: int) -> None:
     """Raise InvalidData unless `engine.write` returned a list of rows for each request."""
     where = f"write() of engine '{engine.name}'"
-    if not isinstance(found, list | tuple) or len(found) != requests:
-        count = f"{len(found)} of them" if isinstance(found, list | tuple) else _short(found)
-        raise InvalidData(f"{where} must return a list of rows for each of {requests} requests; it returned {count}.")
+    _one_for_each(where, found, requests, f"a list of rows for each of {requests} requests")
     for rows in found:
         _list_of(Example, where, rows)
 
@@ -124,12 +120,16 @@ def written(engine: Any, found: Any, requests: int) -> None:
 def reasons(judge: Any, found: Any, rows: int) -> None:
     """Raise InvalidData unless a filter returned a reason or None for each row."""
     where = f"Filter '{getattr(judge, 'name', None) or getattr(judge, '__name__', type(judge).__name__)}'"
-    if not isinstance(found, list | tuple) or len(found) != rows:
-        count = f"{len(found)} of them" if isinstance(found, list | tuple) else _short(found)
-        raise InvalidData(f"{where} must return a reason or None for each of {rows} rows; it returned {count}.")
+    _one_for_each(where, found, rows, f"a reason or None for each of {rows} rows")
     for reason in found:
         if not (reason is None or (isinstance(reason, str) and reason.strip())):
             raise InvalidData(f"{where} must return a reason in words, or None, for each row; one is {_short(reason)}.")
+
+
+def _one_for_each(where: str, found: Any, n: int, wanted: str) -> None:
+    if not isinstance(found, list | tuple) or len(found) != n:
+        count = f"{len(found)} of them" if isinstance(found, list | tuple) else _short(found)
+        raise InvalidData(f"{where} must return {wanted}; it returned {count}.")
 
 
 def _list_of(kind: type, where: str, found: Any) -> None:

@@ -6,11 +6,11 @@ these were learnt by heart. The pool is what may be taught, and no examination d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dataenv import checks
-from dataenv.errors import InvalidData
 from dataenv.examine import judged
+from dataenv.given import Given
 from dataenv.protocols import Student, Task
 from dataenv.records import Attempt, Problem
 
@@ -28,6 +28,11 @@ class Exercises:
     def untried(self) -> Exercises:
         """The same for a teacher that is to see nothing of the student."""
         return Exercises(self._task, None)
+
+    @property
+    def prerequisites(self) -> Mapping[str, tuple[str, ...]]:
+        """Skill -> skills it builds on, as the task says."""
+        return self._task.prerequisites
 
     def problems(self, per_skill: int, seed: int) -> list[Problem]:
         """Up to `per_skill` problems of each skill from the pool, grouped by skill."""
@@ -64,18 +69,10 @@ class SetsExercises:
     """Base of teachers that have the student try exercises; see `protocols.Exercising`."""
 
     name: str
-    _exercises: Exercises | None = None
+    exercises: Given[Exercises] = Given(
+        "has the student try exercises: call take_exercises(Exercises(env.task, env.student)) first, as runs do."
+    )
 
     def take_exercises(self, exercises: Exercises) -> None:
         """Have `exercises` tried from now on."""
-        self._exercises = exercises
-
-    @property
-    def exercises(self) -> Exercises:
-        """Raises InvalidData before `take_exercises`."""
-        if self._exercises is None:
-            raise InvalidData(
-                f"'{self.name}' has the student try exercises: call take_exercises(Exercises(env.task, env.student)) "
-                "first, as runs do."
-            )
-        return self._exercises
+        self.exercises = exercises

@@ -25,6 +25,10 @@ Split = Literal["exemplar", "feedback", "selection", "exam", "pool"]
 Finish = Literal["stop", "length", "overlong"]
 """How a reply ended; see `Reply`."""
 
+UNMATCHED = "unmatched"
+"""Stands as the skill of a request, or of a written-out row, that matches none. An engine that reads text may serve
+such a request; the others write nothing for it."""
+
 _SPACE = re.compile(r"\s+")
 
 

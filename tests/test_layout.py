@@ -10,7 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dataenv"
-PLAIN = {f"dataenv.{name}" for name in ("errors", "records", "seeding", "progress", "registry", "checks", "meeting")}
+PLAIN = {
+    f"dataenv.{name}" for name in ("errors", "records", "seeding", "progress", "registry", "checks", "given", "meeting")
+}
 SHARED = PLAIN | {"dataenv.protocols", "dataenv.spaces"}
 SPLITS = {"dataenv.tasks.splits"}
 MAY_IMPORT = {
@@ -22,6 +24,7 @@ MAY_IMPORT = {
     "meeting": set(),
     "registry": {"dataenv.errors"},
     "checks": {"dataenv.errors", "dataenv.records"},
+    "given": {"dataenv.errors"},
     "protocols": {"dataenv.records"},
     "verifiers": PLAIN,
     "chat": PLAIN | {"dataenv.protocols", "dataenv.students"},  # a local model is an untaught student's
@@ -50,6 +53,9 @@ HEAVY = {
     "datasets",
     "reasoning_gym",
     "huggingface_hub",
+    "math_verify",
+    "PIL",
+    "sympy",
 }
 
 

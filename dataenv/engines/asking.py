@@ -8,6 +8,7 @@ import numpy as np
 
 from dataenv import checks
 from dataenv.errors import InvalidData
+from dataenv.given import Given
 from dataenv.protocols import Student, Task
 from dataenv.records import Example, Problem, Prompt
 
@@ -19,25 +20,18 @@ class Asking:
     """
 
     name: str
+    student: Given[Student] = Given("asks a student: call attach(student) first, as an environment does.")
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self._student: Student | None = None
 
     def attach(self, student: Student) -> None:
         """Ask `student` from now on. Raises InvalidData where it is not the first one."""
-        if self._student is not None and self._student is not student:
+        if vars(self).get("_student", student) is not student:
             raise InvalidData(
                 f"'{self.name}' asks the student of another environment already; give each environment one of its own."
             )
-        self._student = student
-
-    @property
-    def student(self) -> Student:
-        """Raises InvalidData before `attach`."""
-        if self._student is None:
-            raise InvalidData(f"'{self.name}' asks a student: call attach(student) first, as an environment does.")
-        return self._student
+        self.student = student
 
     def right_answers(
         self,

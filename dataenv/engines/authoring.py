@@ -12,9 +12,8 @@ from typing import Any
 
 from dataenv.chat.templates import prompts
 from dataenv.engines.exemplars import Exemplars, told
-from dataenv.engines.matching import UNMATCHED
 from dataenv.protocols import AuthoredTask
-from dataenv.records import Example, Request
+from dataenv.records import UNMATCHED, Example, Request
 
 TOLD = 20
 """Problems written in the same call of the engine, the latest, that a further question tells not to write again."""

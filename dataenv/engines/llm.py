@@ -10,12 +10,11 @@ import numpy as np
 from dataenv.checks import whole
 from dataenv.engines.authoring import InForm, InWords
 from dataenv.engines.filling import Seen
-from dataenv.engines.matching import UNMATCHED
 from dataenv.engines.pool import Pool
 from dataenv.engines.writing import Call, Writing
 from dataenv.errors import InvalidData
 from dataenv.protocols import AuthoredTask, Task
-from dataenv.records import Example, Request
+from dataenv.records import UNMATCHED, Example, Request
 
 
 class LLM(Writing):

@@ -14,10 +14,6 @@ from functools import cached_property
 from dataenv.protocols import Task
 from dataenv.records import Prompt, normalise
 
-UNMATCHED = "unmatched"
-"""Stands as the skill of a request, or of a written-out row, that matches none. An engine that reads text may serve
-such a request; the others write nothing for it."""
-
 PROBLEMS = 12
 """Problems of each skill, from the pool split, that a text is compared with."""
 NEAR, CLEAR = 0.3, 0.1

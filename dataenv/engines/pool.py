@@ -8,9 +8,8 @@ from collections.abc import Set as AbstractSet
 import numpy as np
 
 from dataenv import checks
-from dataenv.engines.matching import UNMATCHED
 from dataenv.protocols import ProceduralTask, Task
-from dataenv.records import Example, Problem, Request
+from dataenv.records import UNMATCHED, Example, Problem, Request
 
 PER_SKILL_OF_ENDLESS = 2_000
 """Pool size per skill for a procedural task, whose pool has no end."""

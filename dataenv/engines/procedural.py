@@ -7,10 +7,9 @@ from collections.abc import Set as AbstractSet
 
 import numpy as np
 
-from dataenv.engines.matching import UNMATCHED
 from dataenv.errors import InvalidData
 from dataenv.protocols import ProceduralTask, SubdividedTask, Task
-from dataenv.records import Example, Problem, Request
+from dataenv.records import UNMATCHED, Example, Problem, Request
 
 
 class Procedural:

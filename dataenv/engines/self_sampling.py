@@ -20,6 +20,7 @@ from dataenv import checks
 from dataenv.checks import real, whole
 from dataenv.engines import engines
 from dataenv.engines.asking import Asking
+from dataenv.engines.exemplars import Exemplars
 from dataenv.engines.filling import Seen
 from dataenv.protocols import AsksStudent, Engine, Student, Task, TryingEngine
 from dataenv.records import Example, Problem, Request
@@ -69,7 +70,7 @@ class SelfSampling(Asking):
         self.temperature = real("self-sampling: temperature", temperature, 0, 10)
         self.shots = None if shots is None else whole("self-sampling: shots", shots, least=0)
         self.dropped: Counter[str] = Counter()
-        self._exemplars: dict[str, list[Example]] = {}
+        self.exemplars = Exemplars(task)
 
     def attach(self, student: Student) -> None:
         super().attach(student)
@@ -136,13 +137,9 @@ class SelfSampling(Asking):
                 yield one, one.example.model_copy(update={"completion": texts[0], "rejected": None, "provenance": made})
 
     def _shown(self, skill: str) -> list[Example]:
-        """The exemplars of a skill, always the same ones."""
-        if not self._exemplars:
-            n = self.student.shots if self.shots is None else self.shots
-            self._exemplars = {name: [] for name in self.task.skills}
-            for problem in self.task.problems("exemplar", n, 0) if n else ():
-                self._exemplars[problem.skill].append(Example.from_problem(problem))
-        return self._exemplars.get(skill, [])
+        """The exemplars of a skill, always the same ones; none where it has none of its own."""
+        n = self.student.shots if self.shots is None else self.shots
+        return [row for row in self.exemplars.of(skill)[:n] if row.skill == skill] if n else []
 
 
 class _Asked(NamedTuple):

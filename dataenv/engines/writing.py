@@ -16,10 +16,9 @@ from dataenv.checks import real, whole
 from dataenv.engines.consistency import UNANSWERED, Consistency
 from dataenv.engines.exemplars import Exemplars
 from dataenv.engines.filling import Seen
-from dataenv.engines.matching import UNMATCHED
 from dataenv.errors import BadAnswer
 from dataenv.protocols import Task
-from dataenv.records import Example, Request
+from dataenv.records import UNMATCHED, Example, Request
 
 UNPARSED, EMPTY, COPIED, DUPLICATE = "unparsed", "empty", "copied", "duplicate"
 OFF_SKILL, WRONG = "off-skill", "wrong"

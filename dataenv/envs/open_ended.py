@@ -8,10 +8,10 @@ import numpy as np
 from gymnasium import spaces
 
 from dataenv.checks import whole
-from dataenv.engines.matching import UNMATCHED, Matcher
+from dataenv.engines.matching import Matcher
 from dataenv.envs.teaching import TeachingEnv
 from dataenv.errors import InvalidAction
-from dataenv.records import Attempt, Example, Feedback, Plan, Problem, Prompt, Request
+from dataenv.records import UNMATCHED, Attempt, Example, Feedback, Plan, Problem, Prompt, Request
 from dataenv.seeding import stream
 from dataenv.spaces import Prose, Requests, plain
 
@@ -102,7 +102,7 @@ class OpenEndedEnv(TeachingEnv[Observation, Action]):
         """The action that asks for `plan`, skill and difficulty said in words; requests for no rows are left out.
 
         Raises InvalidAction where an action of this environment cannot say it: subskills, preference pairs, prompts
-        with images or tools, or a skill that the task does not have.
+        with images or tools, or a skill that the task does not have. Longer words than it takes are cut short.
         """
         rows = [_written(f"plan.examples[{i}]", example) for i, example in enumerate(plan.examples)]
         return (*rows, *(self._said(f"plan.requests[{i}]", r) for i, r in enumerate(plan.requests) if r.rows))
@@ -140,6 +140,7 @@ class OpenEndedEnv(TeachingEnv[Observation, Action]):
         if request.difficulty is not None and self.matcher.difficulty(words) != request.difficulty:
             words += f" at difficulty {abs(request.difficulty)!r}"  # -0.0 is a number, too
         exemplar = "" if request.exemplar is None else _text(f"{where}.exemplar", request.exemplar.prompt)
+        words = plain(words, self.text_bytes)
         part = {"instruction": words, "exemplar": plain(exemplar, self.text_bytes), "rows": request.rows}
         read = self._request(part)
         if request.skill not in (UNMATCHED, read.skill):

@@ -345,9 +345,9 @@ def test_a_plan_is_carried_out_in_both_environments(lesson):
     (request,) = lesson("pgkd", "skill-list").step()["plan"].requests
     assert (request.skill, request.rows, request.difficulty) == ("beta", 7, 0.5)
     one = lesson("pgkd", "open-ended")
-    (part,) = one.teacher.act(*one.seen)
-    assert part["instruction"] == "beta: carry at difficulty 0.500" and part["rows"] == 7
-    assert f"| {part['exemplar']}\n" in one.model.asked[0].messages[-1].content
+    (asked,) = one.teacher.act(*one.seen).requests
+    assert asked.instruction == "beta: carry at difficulty 0.500" and asked.rows == 7
+    assert f"| {asked.exemplar.prompt.text}\n" in one.model.asked[0].messages[-1].content
     (request,) = one.step()["plan"].requests
     assert (request.skill, request.difficulty) == ("beta", 0.5) and request.exemplar.prompt.text
 

@@ -228,9 +228,17 @@ def test_model_settings_reach_the_client(talk):
 
 def test_requests_are_carried_out(talk):
     one = talk("open-ended")
-    action = one.teacher.act(*state([failed("alpha", "alpha 1", "?", "alpha:1")]))
-    assert action == ({"instruction": "beta, hard", "exemplar": "alpha 1", "rows": 7},)
+    (request,) = one.teacher.act(*state([failed("alpha", "alpha 1", "?", "alpha:1")])).requests
+    assert (request.instruction, request.exemplar.prompt.text, request.rows) == ("beta, hard", "alpha 1", 7)
     assert one.teacher.dialogue[0].reasoning == "why" and not one.teacher.refusals
+
+
+@pytest.mark.parametrize("bytes_", [1, 12, 60])
+def test_words_longer_than_the_environment_takes_are_cut_short(talk, make, bytes_):
+    request = {"instruction": "beta" + "é" * 600, "error": 1, "rows": 7}
+    one = talk("open-ended", lambda question: json.dumps({"reasoning": "", "requests": [request]}))
+    (info,) = play(make("open-ended", text_bytes=bytes_), one.teacher, 1)
+    assert info["plan"].rows == 7 and all(len(r.instruction.encode()) <= bytes_ for r in info["plan"].requests)
 
 
 def test_a_deal_is_carried_out(talk):
@@ -429,18 +437,48 @@ def test_fifty_injections_change_neither_form_nor_budget(kind, talk):
         if place == "rejection":
             past = Past(asked=5, rows=1, dropped={words: 4}, reward=0.0, error=0.1)
             info["feedback"] = info["feedback"].model_copy(update={"history": (past,)})
-        action = one.teacher.act(observation, info)
-        rows = sum(part["rows"] for part in action) if kind == "open-ended" else action.rows
-        assert rows <= 20
+        assert one.teacher.act(observation, info).rows <= 20
         (question,) = one.model.asked
-        assert [message.role for message in question.messages] == ["system", "user"]
-        lines = [line for line in question.messages[1].content.split("\n") if not line.startswith("| ")]
-        text = "\n".join(lines)
-        assert "<|im_" not in text and "\u2028" not in text and "\r" not in text
-        return question.json_schema, _without_strings(text)
+        return said_bare(question)
 
     for words, place in INJECTIONS:
         assert outside(words, place) == outside("harmless", place), (words, place)
+
+
+def test_fifty_injections_change_neither_form_nor_budget_of_a_tree(talk, make):
+    greedy = {"reasoning": "", "move": "exploit", "new": 10**6, "rows": 10**6}
+    env = make("skill-tree")
+    play(env, talk("skill-tree", rows=2).teacher, 1)
+    observation, info = env._seen()
+
+    def outside(words, place):
+        names = {"problem": "alpha 1", "response": "?", "answer": "1", "skill": "alpha", place: words}
+        quotas = [{"subskill": name, "rows": 10**6} for name in (names["skill"], "level 1 of 5")]
+        one = talk("skill-tree", lambda question: json.dumps(greedy | {"quotas": quotas}), rows=2)
+        names.pop("rejection", None)
+        feedback, (first, *others) = info["feedback"], info["forest"].trees
+        past = Past(asked=5, rows=1, dropped={words if place == "rejection" else "wrong": 4}, reward=0.0, error=0.1)
+        renamed, *rest = first.subskills
+        subskills = (renamed.model_copy(update={"name": names["skill"]}), *rest)
+        tree = first.model_copy(update={"skill": names["skill"], "subskills": subskills})
+        scores = (feedback.skills[0].model_copy(update={"skill": names["skill"]}), *feedback.skills[1:])
+        wrong = (failed(**names), *feedback.failures)
+        told = feedback.model_copy(update={"skills": scores, "failures": wrong, "history": (past,)})
+        forest = info["forest"].model_copy(update={"trees": (tree, *others)})
+        assert one.teacher.act(observation, {**info, "feedback": told, "forest": forest}) in env.action_space
+        return [said_bare(question) for question in one.model.asked]
+
+    for words, place in INJECTIONS:
+        assert outside(words, place) == outside("harmless", place), (words, place)
+
+
+def said_bare(question):
+    """The form asked for, and the words of a question that stand in no quotes."""
+    assert [message.role for message in question.messages] == ["system", "user"]
+    lines = [line for line in question.messages[1].content.split("\n") if not line.startswith("| ")]
+    text = "\n".join(lines)
+    assert "<|im_" not in text and "\u2028" not in text and "\r" not in text
+    return question.json_schema, _without_strings(text)
 
 
 def _without_strings(text):

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from dataenv.engines.augmenting import AnswerAugment, Rephrase
-from dataenv.engines.matching import UNMATCHED
-from dataenv.records import Request, Verdict
+from dataenv.records import UNMATCHED, Request, Verdict
 
 
 def rng(seed=0):

@@ -9,10 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataenv.engines import engines
-from dataenv.engines.matching import UNMATCHED
 from dataenv.errors import InvalidData
 from dataenv.protocols import AuthoredTask, Task
-from dataenv.records import Image, Problem, Prompt, Request, Verdict
+from dataenv.records import UNMATCHED, Image, Problem, Prompt, Request, Verdict
 from dataenv.skills.discovered import discovered
 
 TOOL = {"name": "times"}

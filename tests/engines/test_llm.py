@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from dataenv.chat.client import Client
 from dataenv.engines import engines
 from dataenv.engines.llm import LLM, NewQuestion
-from dataenv.engines.matching import UNMATCHED
 from dataenv.errors import BudgetSpent, CallFailed, InvalidData, ModelRefused
 from dataenv.protocols import Conversing, Engine, TryingEngine
-from dataenv.records import Problem, Request, Verdict
+from dataenv.records import UNMATCHED, Problem, Request, Verdict
 from dataenv.tasks.splits import split_of
 
 

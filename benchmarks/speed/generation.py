@@ -1,19 +1,22 @@
 """Greedy answers: ours, against `transformers.generate` at several batch sizes, on the same prompts and model.
 
-    python -m dataenv.benchmarks.speed.generation [--problems 210] [--repeats 5] [--threads N] [--out FILE]
+    python -m dataenv.benchmarks.speed.generation [--problems 210] [--batch 0] [--repeats 5] [--threads N] [--out FILE]
 
 SmolLM2-135M, `arithmetic` problems of mixed length behind a preamble of four solved ones. `outcome` counts replies
-whose text equals ours. Target: at least twice the best static batch, the same text.
+whose text equals ours. With `--batch` above 0, that batch size alone. Where vLLM is installed, it answers, too, through
+the generator "vllm". Target: at least twice the best static batch, the same text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 
 from dataenv.benchmarks.speed.side_by_side import Case, compare, options, publish
+from dataenv.protocols import Student
 from dataenv.records import Example
 from dataenv.students import make_student
 from dataenv.students.causal_lm import CausalLM
@@ -24,7 +27,7 @@ BATCHES = (16, 64, 210)
 LIMIT = 32
 
 
-def ours(student: CausalLM, problems: Sequence[Any], shots: Sequence[Example], texts: list[str]) -> Case:
+def ours(student: Student, problems: Sequence[Any], shots: Sequence[Example], texts: list[str]) -> Case:
     def case() -> Any:
         def work() -> None:
             prompts = [problem.prompt for problem in problems]
@@ -70,16 +73,20 @@ def static(model: Any, encoder: Encoder, prompts: Sequence[list[int]], batch: in
 
 def main() -> None:
     """Print the figures as JSON."""
-    given = options(__doc__, problems=210, repeats=5, threads=torch.get_num_threads())
+    given = options(__doc__, problems=210, batch=0, repeats=5, threads=torch.get_num_threads())
     torch.set_num_threads(given.threads)
     task, student = tasks.make("arithmetic"), make_student("smollm2-135m")
+    batches = (given.batch,) if given.batch else BATCHES
     assert isinstance(student, CausalLM)
     problems = task.problems("feedback", -(-given.problems // len(task.skills)), 0)[: given.problems]
     shots = [Example.from_problem(p) for p in task.problems("exemplar", 1, 0)[:4]]
     prompts = [student.encoder.prompt(problem.prompt, shots) for problem in problems]
     texts: list[str] = []
     cases = {"dataenv": ours(student, problems, shots, texts)}
-    cases |= {f"generate_{b}": static(student.model, student.encoder, prompts, b, []) for b in BATCHES}
+    cases |= {f"generate_{b}": static(student.model, student.encoder, prompts, b, []) for b in batches}
+    if find_spec("vllm"):
+        engine = make_student("smollm2-135m", generator="vllm")
+        cases["vllm"] = ours(engine, problems, shots, [])
     figures = compare("generation", "answers", cases, given.repeats, problems=len(problems), model="smollm2-135m")
     for case in figures["cases"].values():
         case["outcome"] = sum(a == b for a, b in zip(case["outcome"], texts, strict=True))

@@ -18,6 +18,7 @@ tasks = Registry(
         "gsm8k": ("dataenv.tasks.gsm8k:GSM8K", "grade-school word problems, from the Hub or gsm8k:FOLDER"),
         "bfcl": ("dataenv.tasks.bfcl:BFCL", "the Berkeley Function-Calling Leaderboard, or bfcl:FOLDER"),
         "math": ("dataenv.tasks.math:MATH", "competition mathematics (MATH), from the Hub or math:FOLDER"),
+        "hf": ("dataenv.tasks.hf:HuggingFace", "a Hugging Face data set: hf:ORG/NAME, with its columns by --set"),
         "jsonl": ("dataenv.tasks.jsonl:JsonLines", "your own file: jsonl:FILE with prompt, answer, optional skill"),
     },
 )

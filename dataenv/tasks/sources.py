@@ -54,7 +54,7 @@ def json_object(path: Path) -> Row:
 
 def parquet_rows(path: Path) -> Iterator[tuple[int, Row]]:
     """Numbers (from 1) and rows of a parquet file, read in batches; InvalidData where it cannot be read."""
-    parquet = _needed("pyarrow.parquet", f"{path}")
+    parquet = library("pyarrow.parquet", f"{path}")
     number = 0
     try:
         with parquet.ParquetFile(path) as file:
@@ -103,7 +103,7 @@ class Hub:
     def load(self, part: str) -> Any:
         """One part as the `datasets.Dataset` it is; InvalidData when it cannot be had, MissingDependency without the
         library."""
-        datasets = _needed("datasets", f"{self.name} from the Hub", f"; or {self.otherwise}")
+        datasets = library("datasets", f"{self.name} from the Hub", f"; or {self.otherwise}")
         try:
             loaded = datasets.load_dataset(self.name, self.config, revision=self.revision, split=part)
         except Exception as error:  # the Hub client raises a dozen kinds, from DNS to HTTP to cache errors
@@ -134,7 +134,8 @@ def _object(where: str, content: bytes, encoding: str, loads: Callable[[str], An
     return row
 
 
-def _needed(module: str, what: str, otherwise: str = "") -> Any:
+def library(module: str, what: str, otherwise: str = "") -> Any:
+    """An optional module, imported; MissingDependency, saying what needs it and how to install it, where it is not."""
     try:
         return import_module(module)
     except ImportError as error:

@@ -112,11 +112,10 @@ class CausalLM:
         """The model with its trainable weights, built at first use over the base that the process holds once."""
         if self._model is None:
             from dataenv.students import lora
-            from dataenv.students.encoding import Encoder
 
             dtype = self._dtype or ("float32" if self.method == "full" else None)
-            base, tokenizer = self.base.load(self._device, dtype)
-            self._encoder = Encoder(tokenizer, name=self.name, template=self._template, system=self._system)
+            base, reads = self.base.load(self._device, dtype)
+            self._encoder = self._encoder_around(reads)
             shared = {id(t): t for t in (*base.parameters(), *base.buffers())}
             if self.method == "lora":
                 model = copy.deepcopy(base, shared)  # a skeleton of its own over the same tensors
@@ -124,13 +123,20 @@ class CausalLM:
             else:
                 model = copy.deepcopy(base).requires_grad_(True)
             self._trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-            self.context = int(getattr(model.config, "max_position_embeddings", self._max_length))
+            text = model.config.get_text_config()
+            self.context = int(getattr(text, "max_position_embeddings", self._max_length))
             self._untaught = {name: p.detach().clone() for name, p in self._trainable.items()}
             self._version: str | None = None
             # A slice of hidden states is not contiguous, and torch would then copy the output weights for every row.
             model.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:]))
             self._model = model.eval()
         return self._model
+
+    def _encoder_around(self, tokenizer: Any) -> Encoder:
+        """What turns prompts and rows into token ids with the base's tokenizer."""
+        from dataenv.students.encoding import Encoder
+
+        return Encoder(tokenizer, name=self.name, template=self._template, system=self._system)
 
     @property
     def model(self) -> Any:

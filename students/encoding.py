@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from dataenv.errors import InvalidData
 from dataenv.records import Example, Prompt
+from dataenv.students.tool_text import tool_text
 
 
 class Encoder:
     """Renders prompts (with exemplars before them) for one tokenizer, and knows where a reply ends.
 
-    `template` None uses the tokenizer's own chat template; a string such as "{prompt}\\nAnswer: " is for models
-    without one. `system` replaces the chat template's system message ("" for an empty one, None for its default).
+    `writer` is what holds the chat template and fills it in: the tokenizer, or a processor around it. `template` None
+    uses that; a string such as "{prompt}\\nAnswer: " is for models without one. `system` replaces the chat template's
+    system message ("" for an empty one, None for its default).
+
+    Tools go where the chat template has a place for them; where it has none, and with a plain template, they stand as
+    text before the prompt (`tool_text`), an empty line between.
     """
 
-    def __init__(self, tokenizer: Any, *, name: str, template: str | None = None, system: str | None = None) -> None:
-        if template is None and not getattr(tokenizer, "chat_template", None):
+    takes_images = False
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        name: str,
+        template: str | None = None,
+        system: str | None = None,
+        writer: Any = None,
+    ) -> None:
+        self.writer = tokenizer if writer is None else writer
+        if template is None and not getattr(self.writer, "chat_template", None):
             raise InvalidData(
                 f"Student '{name}' has no chat template; give one, for example template='{{prompt}}\\nAnswer: ' "
                 "(--set 'student.template={prompt}\\nAnswer: ')."
@@ -25,6 +42,7 @@ class Encoder:
         if template is not None and "{prompt}" not in template:
             raise InvalidData(f"The template of student '{name}' must contain {{prompt}}; it is {template!r}.")
         self.tokenizer = tokenizer
+        self.name = name
         self.template = template
         self.system = system
         self.end = self._end_of_reply()
@@ -50,12 +68,18 @@ class Encoder:
 
     def render(self, prompt: Prompt, shots: Sequence[Example] = ()) -> str:
         """The text that `prompt` encodes."""
-        if prompt.images:
-            raise InvalidData("A prompt with images was given to a text-only student; choose an image student.")
+        if not self.takes_images and (prompt.images or any(shot.prompt.images for shot in shots)):
+            raise InvalidData(
+                f"A prompt with images was given to student '{self.name}', which reads text only; choose an image "
+                "student, for example 'micro-vision' or 'vlm:ORG/NAME'."
+            )
+        # A template has one place for tools, the prompt's; an exemplar that has others keeps them as text.
+        shots = [s if self._takes_tools and s.prompt.tools == prompt.tools else _worded(s) for s in shots]
+        prompt = prompt if self._takes_tools else _with_tools_as_text(prompt)
         if self.template is not None:
-            before = "".join(self._fill(shot.prompt.text) + shot.completion + "\n\n" for shot in shots)
-            return before + self._fill(prompt.text)
-        text: str = self.tokenizer.apply_chat_template(
+            before = "".join(self._fill(shot.prompt) + shot.completion + "\n\n" for shot in shots)
+            return before + self._fill(prompt)
+        text: str = self.writer.apply_chat_template(
             self._messages(prompt, shots), tools=list(prompt.tools) or None, tokenize=False, add_generation_prompt=True
         )
         return text
@@ -65,16 +89,34 @@ class Encoder:
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
         return text.strip()
 
-    def _fill(self, text: str) -> str:
-        assert self.template is not None
-        return self.template.replace("{prompt}", text)
+    @cached_property
+    def _takes_tools(self) -> bool:
+        """Whether the chat template says what tools there are. Many ignore them without a word."""
+        if self.template is not None:
+            return False
+        name = "probe_of_tools"
+        probe = {"name": name, "description": "", "parameters": {"type": "object", "properties": {}}}
+        try:
+            text: str = self.writer.apply_chat_template(
+                self._messages(Prompt(text="?"), ()), tools=[{"type": "function", "function": probe}], tokenize=False
+            )
+        except Exception:  # a template may refuse them, in whatever way
+            return False
+        return name in text
 
-    def _messages(self, prompt: Prompt, shots: Sequence[Example]) -> list[dict[str, str]]:
-        messages = [] if self.system is None else [{"role": "system", "content": self.system}]
+    def _fill(self, prompt: Prompt) -> str:
+        assert self.template is not None
+        return self.template.replace("{prompt}", prompt.text)
+
+    def _messages(self, prompt: Prompt, shots: Sequence[Example]) -> list[dict[str, Any]]:
+        messages = [] if self.system is None else [self._message("system", Prompt(text=self.system))]
         for shot in shots:
-            messages.append({"role": "user", "content": shot.prompt.text})
-            messages.append({"role": "assistant", "content": shot.completion})
-        return [*messages, {"role": "user", "content": prompt.text}]
+            messages.append(self._message("user", shot.prompt))
+            messages.append(self._message("assistant", Prompt(text=shot.completion)))
+        return [*messages, self._message("user", prompt)]
+
+    def _message(self, role: str, said: Prompt) -> dict[str, Any]:
+        return {"role": role, "content": said.text}
 
     def _answer(self, text: str) -> list[int]:
         return [*self._ids(text), self.end]
@@ -88,8 +130,8 @@ class Encoder:
         """The token after an assistant's words: the chat template's own, else the tokenizer's end of sequence."""
         if self.template is None:
             mark = "@@reply@@"
-            text = self.tokenizer.apply_chat_template(
-                [*self._messages(Prompt(text="?"), ()), {"role": "assistant", "content": mark}], tokenize=False
+            text = self.writer.apply_chat_template(
+                [*self._messages(Prompt(text="?"), ()), self._message("assistant", Prompt(text=mark))], tokenize=False
             )
             after = self._ids(text.rpartition(mark)[2])
             special = set(self.tokenizer.all_special_ids)
@@ -100,3 +142,13 @@ class Encoder:
             raise InvalidData("The tokenizer has no end-of-sequence token, so a reply could never end.")
         end: int = self.tokenizer.eos_token_id
         return end
+
+
+def _with_tools_as_text(prompt: Prompt) -> Prompt:
+    if not prompt.tools:
+        return prompt
+    return Prompt(text=f"{tool_text(prompt.tools)}\n\n{prompt.text}", images=prompt.images)
+
+
+def _worded(shot: Example) -> Example:
+    return shot.model_copy(update={"prompt": _with_tools_as_text(shot.prompt)}) if shot.prompt.tools else shot

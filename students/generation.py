@@ -18,7 +18,7 @@ from dataenv.progress import report
 from dataenv.students.generators import Sampling
 from dataenv.students.memory import out_of_memory, replies_at_once
 from dataenv.students.prefix import can_share, sharing
-from dataenv.students.seen import Looks, Seen, gather
+from dataenv.students.seen import Looks, Seen, gather, pixels
 
 
 @torch.no_grad()
@@ -50,7 +50,9 @@ def generate(
     done = 0
     while done < len(order):
         longest, new = len(prompts[order[done]]), limits[order[-1]]
-        chosen = order[done : done + replies_at_once(model, longest=longest, shared=shared, new=new, most=batch)]
+        shown = max(pixels([prompts[i]]) for i in order[done : done + batch])
+        most = replies_at_once(model, longest=longest, shared=shared, new=new, most=batch, pixels=shown)
+        chosen = order[done : done + most]
         limit = [limits[i] for i in chosen]
         choose = _Choice(sampling.temperature, [seeds[i] for i in chosen], max(limit), device)
         try:

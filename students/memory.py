@@ -15,10 +15,14 @@ from torch import Tensor
 
 from dataenv.errors import GenerationFailed, TrainingFailed
 from dataenv.students.packing import Row, length, split
+from dataenv.students.seen import Looks, Seen, gather, pixels
 
 GIB = 2**30
 SLACK = 1.35
 """What allocators lose between the blocks."""
+PIXEL = 64
+"""Bytes for each pixel that a prompt shows, while its picture is looked at and nothing is kept: a layer's activations
+of a vision transformer over patches of 14 to 16 pixels."""
 
 _measured: WeakKeyDictionary[Any, Footprint] = WeakKeyDictionary()
 
@@ -76,12 +80,12 @@ def plan(
     ways = [False, *[True] * able] if checkpointing is None else [checkpointing]
     if free is None:
         return Plan(most, ways[0])
-    cost, need = footprint(model), 0.0
+    cost, pixel, need = footprint(model), pixel_bytes(model, rows), 0.0
     for way in ways:
         size = most
         while True:
             parts = [part for batch in batches for part in split(batch, rows, size, packed=packed)]
-            need = max(_need(cost, [rows[i] for i in part], way, packed) for part in parts)
+            need = max(_need(cost, pixel, [rows[i] for i in part], way, packed) for part in parts)
             if need <= free:
                 return Plan(size, way)
             if max(map(len, parts)) == 1:
@@ -97,20 +101,21 @@ def plan(
     )
 
 
-def _need(cost: Footprint, rows: Sequence[Row], checkpointing: bool, packed: bool) -> float:
+def _need(cost: Footprint, pixel: float, rows: Sequence[Row], checkpointing: bool, packed: bool) -> float:
     sequences = sum(len(row) - 1 for row in rows)
     longest = max(map(length, rows))
     if packed:
         longest, sequences = sum(len(row[0]) + len(answer) for row in rows for answer in row[1:]), 1
     completion = sum(len(answer) for row in rows for answer in row[1:])
-    return cost.bytes(sequences, longest, completion, checkpointing=checkpointing)
+    shown = pixel * pixels([row[0] for row in rows for _ in row[1:]])
+    return cost.bytes(sequences, longest, completion, checkpointing=checkpointing) + SLACK * shown
 
 
 def footprint(model: Any) -> Footprint:
     """Measured by three short forward passes, so that it holds for every architecture, attention kernel and type."""
     if model not in _measured:
         sizes = 16, 32, 64  # bytes = constant + token * n + square * n^2 through three points
-        one, two, three = (_saved(model, n) for n in sizes)
+        one, two, three = (_saved(model, [3] * n) for n in sizes)
         low, high = (two - one) / (sizes[1] - sizes[0]), (three - two) / (sizes[2] - sizes[1])
         square = max(0.0, (high - low) / (sizes[2] - sizes[0]))
         token = low - square * (sizes[0] + sizes[1])
@@ -128,8 +133,18 @@ def footprint(model: Any) -> Footprint:
     return _measured[model]
 
 
-def _saved(model: Any, tokens: int) -> int:
-    """Bytes that a forward pass over `tokens` tokens keeps for its backward pass, weights aside."""
+def pixel_bytes(model: Any, rows: Sequence[Row]) -> float:
+    """Bytes that the backward pass needs for each pixel of the rows' pictures, besides those of their tokens: measured
+    on the first picture's row; 0 where there is none. Checkpointing, which saves of them too, is not counted on."""
+    seen = next((row[0] for row in rows if isinstance(row[0], Seen) and row[0].pixels), None)
+    if seen is None:
+        return 0.0
+    looks = gather([seen], len(seen), next(model.parameters()).device)
+    return max(0, _saved(model, seen, looks) - _saved(model, [3] * len(seen))) / seen.pixels
+
+
+def _saved(model: Any, tokens: list[int], looks: Looks | None = None) -> int:
+    """Bytes that a forward pass over `tokens` keeps for its backward pass, weights aside."""
     weights = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
     kept: dict[int, int] = {}
 
@@ -139,21 +154,22 @@ def _saved(model: Any, tokens: int) -> int:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    ids = torch.full((1, tokens), 3, device=next(model.parameters()).device)
+    ids = torch.tensor([tokens], device=next(model.parameters()).device)
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        out = model(input_ids=ids, use_cache=False, logits_to_keep=1).logits  # noqa: F841  (keeps the graph alive)
+        # The name keeps the graph alive.
+        out = model(input_ids=ids, use_cache=False, logits_to_keep=1, **(looks or {})).logits  # noqa: F841
         return sum(kept.values())
 
 
-def replies_at_once(model: Any, *, longest: int, shared: int, new: int, most: int) -> int:
+def replies_at_once(model: Any, *, longest: int, shared: int, new: int, most: int, pixels: int = 0) -> int:
     """How many replies, up to `most`, to decode together: prompts of up to `longest` tokens, of which all share the
-    first `shared`, and `new` tokens each. At least one.
+    first `shared`, and up to `pixels` pixels, and `new` tokens each. At least one.
 
     Raises GenerationFailed where not even one fits.
     """
     device = next(model.parameters()).device
     free = available(device)
-    one = (longest + new) * cache_bytes(model)
+    one = (longest + new) * cache_bytes(model) + pixels * PIXEL
     if model.config._attn_implementation == "eager":  # its scores, in the model's type and in float32
         heads = model.config.get_text_config().num_attention_heads
         one += heads * (longest - shared) * longest * (2 * model.dtype.itemsize + 4)

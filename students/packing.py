@@ -16,8 +16,11 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from dataenv.students.seen import Looks, gather
+
 Row = tuple[list[int], ...]
-"""Token ids of a prompt and its completion; in a preference pair, of the rejected completion, too."""
+"""Token ids of a prompt (with pictures: a `Seen`) and its completion; in a preference pair, of the rejected
+completion, too."""
 
 _packable: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
@@ -35,6 +38,8 @@ class Inputs(NamedTuple):
     """(m,): the completion tokens."""
     owner: Tensor
     """(m,): which of the n sequences each belongs to."""
+    looks: Looks = {}  # noqa: RUF012
+    """What the model takes of the sequences' pictures, by name."""
 
 
 def length(row: Row) -> int:
@@ -86,8 +91,12 @@ def lay_out(rows: Sequence[Row], device: torch.device, *, packed: bool) -> Input
         owner += [n] * len(completion)
         start += lengths[n]
     positions = torch.cat([torch.arange(n) for n in lengths])[None].to(device) if packed else None
-    marks = [torch.tensor(values, device=device) for values in (picked, targets, owner)]
-    return Inputs(ids.to(device), positions, *marks)
+
+    def tensor(values: list[int]) -> Tensor:
+        return torch.tensor(values, device=device)
+
+    looks = gather([prompt for prompt, _ in sequences], stride, device)
+    return Inputs(ids.to(device), positions, tensor(picked), tensor(targets), tensor(owner), looks)
 
 
 @torch.no_grad()

@@ -51,7 +51,7 @@ def sharded(
     if not seconds > 0:
         raise InvalidData(f"A sharded student's limit seconds must be above 0; it is {seconds}.")
     student = make_student(argument, **options)
-    if not isinstance(student, CausalLM) or isinstance(student.base, Front):
+    if not isinstance(student, CausalLM) or isinstance(student.base, Front) or student.base.images:
         raise InvalidData(
             f"Student '{argument}' cannot be sharded; give a text student's id, as in sharded:hf:ORG/NAME."
         )

@@ -189,7 +189,7 @@ class _CompletionLosses:
         """(m,) for the m completion tokens of `inputs`, or their sum; float32."""
         self.picked = inputs.picked
         place = {} if inputs.positions is None else {"position_ids": inputs.positions}
-        logits = self.model(input_ids=inputs.ids, use_cache=False, **place).logits[0]
+        logits = self.model(input_ids=inputs.ids, use_cache=False, **place, **inputs.looks).logits[0]
         return cross_entropy(logits.float(), inputs.targets, reduction=reduction)
 
     def __enter__(self) -> _CompletionLosses:

@@ -26,21 +26,23 @@ _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 @dataclass(frozen=True)
 class Base:
-    """A base model: its id, and how to find the folder with its weights (None: the id is a Hub id or a folder)."""
+    """A base model: its id, how to find the folder with its weights (None: the id is a Hub id or a folder), and
+    whether it takes images. What reads for it is its tokenizer; with images, its processor."""
 
     id: str
     find: Callable[[], str] | None = field(default=None, compare=False)
+    images: bool = False
 
     def place(self) -> str:
         """The folder with the weights, made if need be, or the Hub id."""
         return self.id if self.find is None else self.find()
 
     def load(self, device: str | None = None, dtype: str | None = None) -> tuple[Any, Any]:
-        """(model, tokenizer), from the process's cache after the first time. The weights must not be changed."""
+        """(model, what reads for it), from the process's cache after the first time. The weights stay as they are."""
         return _load(self, *choose(device, dtype))
 
     def skeleton(self, device: str | None = None, dtype: str | None = None) -> tuple[Any, Any]:
-        """(model, tokenizer) as `load` gives them, but without values: every tensor is on torch's device "meta"."""
+        """(model, what reads for it) as `load` gives them, but without values: all tensors are on device "meta"."""
         return _load(self, *choose(device, dtype), hollow=True)
 
 
@@ -157,29 +159,45 @@ def _torch() -> Any:
 @lru_cache(maxsize=4)
 def _load(base: Base, device: str, dtype: str, hollow: bool = False) -> tuple[Any, Any]:
     torch = _torch()
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, logging
+    from transformers import AutoConfig, GenerationConfig, logging
 
     logging.disable_progress_bar()  # its lines would tear ours
     folder = base.place()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        auto, reader = _classes(base.images)
+        reads = reader.from_pretrained(folder)
         # On CPU the plain attention's backward is faster than the fused kernel's; on GPU the fused one wins.
         kind = {"dtype": getattr(torch, dtype), "attn_implementation": "eager" if device == "cpu" else "sdpa"}
         if hollow:
             device = "meta"
             with torch.device(device):
-                model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), **kind)
+                model = auto.from_config(AutoConfig.from_pretrained(folder), **kind)
             with suppress(OSError):  # a model need not have one
                 model.generation_config = GenerationConfig.from_pretrained(folder)
         else:
-            model = AutoModelForCausalLM.from_pretrained(folder, **kind)
-    except (OSError, ValueError) as error:
+            model = auto.from_pretrained(folder, **kind)
+    except (OSError, ValueError, ImportError) as error:
         first = str(error).strip().splitlines()[0]
+        if isinstance(error, ImportError):  # many processors want torchvision
+            raise MissingDependency(
+                f"Student '{base.id}' needs a package that is not installed ({first}); install it."
+            ) from error
         raise MissingDependency(
             f"Student '{base.id}' could not be loaded ({first}); fetch it where the Hub can be reached with "
             f"'hf download {base.id}', or give the folder that holds it."
         ) from error
-    return model.to(device).requires_grad_(False).eval(), tokenizer
+    return model.to(device).requires_grad_(False).eval(), reads
+
+
+def _classes(images: bool) -> tuple[Any, Any]:
+    """What loads the model, and what reads for it."""
+    if images:
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        return AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    return AutoModelForCausalLM, AutoTokenizer
 
 
 def _smollm2_gguf() -> Path | None:

@@ -11,13 +11,15 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dataenv"
 PLAIN = {
-    f"dataenv.{name}" for name in ("errors", "records", "seeding", "progress", "registry", "checks", "given", "meeting")
+    f"dataenv.{name}"
+    for name in ("errors", "records", "images", "seeding", "progress", "registry", "checks", "given", "meeting")
 }
 SHARED = PLAIN | {"dataenv.protocols", "dataenv.spaces"}
 SPLITS = {"dataenv.tasks.splits"}
 MAY_IMPORT = {
     "errors": set(),
     "records": set(),
+    "images": {"dataenv.errors", "dataenv.records"},
     "seeding": set(),
     "spaces": set(),
     "progress": set(),
@@ -45,6 +47,7 @@ HEAVY = {
     "sklearn",
     "scipy",
     "transformers",
+    "diffusers",
     "safetensors",
     "gguf",
     "peft",
@@ -53,6 +56,8 @@ HEAVY = {
     "datasets",
     "reasoning_gym",
     "huggingface_hub",
+    "jsonschema",
+    "bfcl_eval",
     "math_verify",
     "PIL",
     "sympy",

@@ -338,7 +338,7 @@ def test_it_is_taught_the_very_tokens_it_is_asked_with(student, monkeypatch):
     student.teach(ROWS, seed=0)
     monkeypatch.setattr(
         "dataenv.students.generation.generate",
-        lambda model, prompts, **_: asked.extend(prompts) or [[1]] * len(prompts),
+        lambda model, prompts, *_, **__: asked.extend(prompts) or [[1]] * len(prompts),
     )
     says(student)
     assert [prompt for prompt, _ in trained] == asked

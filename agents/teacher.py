@@ -31,16 +31,18 @@ class BaseTeacher:
         self.rng = np.random.Generator(np.random.PCG64(sequence))
         self.owed = np.zeros(0)
 
-    def deal(self, weights: NDArray[Any], feedback: Feedback) -> Plan:
-        """The coming step's rows in proportion to `weights`, where what a skill lost or won by rounding counts in the
-        next step. So no skill with a share waits for ever, even where there are fewer rows than skills: with rule R1
-        alone, equal shares would always go to the first skills, and no other would be taught.
+    def deal(self, weights: NDArray[Any], feedback: Feedback, difficulty: Any = None) -> Plan:
+        """The coming step's rows in proportion to `weights`, at `difficulty` (None, or one per skill).
+
+        What a skill lost or won by rounding counts in the next step. So no skill with a share waits for ever, even
+        where there are fewer rows than skills: with rule R1 alone, equal shares would always go to the first skills,
+        and no other would be taught.
         """
         budget, shares = feedback.budget.rows_now, proportions(weights)
         due = budget * shares + (self.owed if self.owed.size == shares.size else 0.0)
         rows = allocate(np.maximum(due, 0.0), budget)
         self.owed = due - rows
-        return rows_to_plan(rows, feedback)
+        return rows_to_plan(rows, feedback, difficulty)
 
     def observe(self, transition: Transition) -> None:
         """Most teachers read all they need from the next observation."""

@@ -18,6 +18,9 @@ from dataenv.errors import InvalidData
 from dataenv.records import Transition
 from dataenv.spaces import EXPLOIT, EXPLORE, allocate
 
+THRESHOLD = 0.01
+"""Gain of a skill above which it need not explore (as in the authors' code)."""
+
 
 class Leaves(NamedTuple):
     """One skill as a rule sees it. Arrays have an entry for each subskill it has."""
@@ -135,7 +138,7 @@ class Threshold(TreeTeacher):
 
     name = "tree-threshold"
 
-    def __init__(self, new: int = 5, rows: int = 10, threshold: float = 0.01, more: int = 10) -> None:
+    def __init__(self, new: int = 5, rows: int = 10, threshold: float = THRESHOLD, more: int = 10) -> None:
         super().__init__(new, rows)
         self.threshold = real(f"{self.name}: threshold", threshold, -1.0, 1.0)
         self.more = whole(f"{self.name}: more", more)

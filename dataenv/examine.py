@@ -75,6 +75,14 @@ class Change:
     by_problem: tuple[tuple[str, int], ...] = ()
     """(skill, 1 gained, 0 as before, -1 lost) for each problem, in order."""
 
+    @cached_property
+    def error_by_skill(self) -> dict[str, float]:
+        """Paired standard error of each skill's gain, counted as the one over all."""
+        moved: dict[str, list[int]] = {}
+        for skill, change in self.by_problem:
+            moved.setdefault(skill, []).append(change)
+        return {skill: _paired_error(sum(map(abs, c)), sum(c), len(c)) for skill, c in moved.items()}
+
 
 FIRST_ROUND = 4
 """Problems of each skill that are asked before the standard error is looked at."""
@@ -176,13 +184,15 @@ def paired(before: Examination, after: Examination) -> Change:
         lost += change < 0
         by_skill.setdefault(old.problem.skill, []).append(change)
         by_problem.append((old.problem.skill, change))
-    gain = (gained - lost) / n
-    moved = max(gained + lost, 1)
-    error = math.sqrt(max(moved / n - gain * gain, 1 / n / n) / n)
     return Change(
-        gain,
-        error,
+        (gained - lost) / n,
+        _paired_error(gained + lost, gained - lost, n),
         n,
         {skill: sum(changes) / len(changes) for skill, changes in by_skill.items()},
         tuple(by_problem),
     )
+
+
+def _paired_error(moved: int, net: int, n: int) -> float:
+    """Standard error of net / n, where `moved` of `n` answers changed; see `paired`."""
+    return math.sqrt(max(max(moved, 1) / n - (net / n) ** 2, 1 / n / n) / n)

@@ -110,6 +110,7 @@ _INFO: dict[str, Callable[[Any], Any]] = {
     "reward_error": lambda _: 0.5,
     "reward_n": lambda _: 0,
     "skill_gain": lambda _: {},
+    "skill_error": lambda _: {},
     "teach": lambda teach: {**teach, "loss": None},
 }
 """Key of info -> what takes its place."""

@@ -100,6 +100,11 @@ class Prompt(Record):
         """Hash of the normalised text, images and tools: prompts with equal keys are the same question."""
         return content_hash(normalise(self.text), [image.sha256 for image in self.images], self.tools)
 
+    @property
+    def in_words(self) -> str:
+        """The text, below a line `[picture]` for each image: what is told to those who see no images."""
+        return "[picture]\n" * len(self.images) + self.text
+
 
 class Problem(Record):
     """A verifiable question.

@@ -14,15 +14,22 @@ from dataenv.tasks.splits import split_of
 NGRAM = 13
 """Words and signs in a row that two different questions hardly share by chance (the customary contamination test)."""
 
+CONTAMINATED = "contaminated"
+
 _TOKEN = re.compile(r"\w+|[^\w\s]")
+
+
+def tokens(text: str) -> list[str]:
+    """The words and signs of the normalised text, in order."""
+    return _TOKEN.findall(normalise(text))
 
 
 def ngrams(text: str) -> set[str]:
     """All runs of `NGRAM` consecutive words or signs of the normalised text."""
     if len(text) < NGRAM:
         return set()
-    tokens = _TOKEN.findall(normalise(text))
-    return {" ".join(tokens[i : i + NGRAM]) for i in range(len(tokens) - NGRAM + 1)}
+    found = tokens(text)
+    return {" ".join(found[i : i + NGRAM]) for i in range(len(found) - NGRAM + 1)}
 
 
 class Gate:
@@ -30,8 +37,8 @@ class Gate:
 
     * `duplicate`: the prompt was taught before (in this episode), or stands twice in the plan.
     * `contaminated`: the prompt equals a protected problem (of the feedback, selection or exam split), or prompt or
-      completion shares a 13-gram with one. An n-gram of two protected problems, or of a protected and an open one,
-      is a template's wording and no evidence.
+      completion shares a 13-gram with one that has no picture. An n-gram of two protected problems, or of a protected
+      and an open one, is a template's wording and no evidence.
     * `wrong`: the verifier refuses the completion, judged by the true problem where the task recognises the prompt,
       else by the answer the row itself states. A row with neither cannot be judged and passes.
 
@@ -44,7 +51,9 @@ class Gate:
     def __init__(self, task: Task, protected: Iterable[Prompt], open_: Iterable[Prompt] = ()) -> None:
         self.task = task
         prompts = {prompt.key: prompt for prompt in (*protected, *task.held_out())}
-        counts = Counter(hash(gram) for prompt in prompts.values() for gram in ngrams(prompt.text))
+        # The same words about another picture are another question.
+        texts = [prompt.text for prompt in prompts.values() if not prompt.images]
+        counts = Counter(hash(gram) for text in texts for gram in ngrams(text))
         self._keys = frozenset(prompts)
         wording = {hash(gram) for prompt in open_ for gram in ngrams(prompt.text)}
         self._ngrams = frozenset(gram for gram, count in counts.items() if count == 1) - wording
@@ -55,12 +64,12 @@ class Gate:
         if key in taught:
             return "duplicate"
         if key in self._keys:
-            return "contaminated"
+            return CONTAMINATED
         if self._ngrams and self._overlaps(example.prompt.text, example.completion, example.rejected or ""):
-            return "contaminated"
+            return CONTAMINATED
         known = self.task.recognise(example.prompt)
         if known is not None and split_of(example.prompt) != "pool" and not self.task.held_out():
-            return "contaminated"  # a minted split may ask this very question later
+            return CONTAMINATED  # a minted split may ask this very question later
         truth: Problem | None = known or example.as_problem()
         if truth is not None and not self.task.verify(truth, example.completion).correct:
             return "wrong"

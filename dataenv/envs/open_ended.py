@@ -26,9 +26,10 @@ class OpenEndedEnv(TeachingEnv[Observation, Action]):
     """Observation:
 
     * `accuracy` (): share of the feedback problems solved; `error` (): its standard error.
-    * `failures`: a tuple of up to `shown` failed attempts, dicts of `problem` (the prompt's text), `response` and
-      `answer` (the right one), each of at most `text_bytes` bytes, without control characters. They are another
-      random sample at every step; equal situations show the same. All of them are in `info["feedback"]`.
+    * `failures`: a tuple of up to `shown` failed attempts, dicts of `problem` (the prompt's text, below a line
+      `[picture]` for each image), `response` and `answer` (the right one), each of at most `text_bytes` bytes, without
+      control characters. They are another random sample at every step; equal situations show the same. All of them
+      are in `info["feedback"]`, images included.
     * `budget` (2,): rows left in the episode, steps left.
     * `history` (5, 3): rows accepted, reward and its standard error (never 0) of the last steps, the newest last;
       zeros before the first.
@@ -101,8 +102,9 @@ class OpenEndedEnv(TeachingEnv[Observation, Action]):
     def action(self, plan: Plan) -> Action:
         """The action that asks for `plan`, skill and difficulty said in words; requests for no rows are left out.
 
-        Raises InvalidAction where an action of this environment cannot say it: subskills, preference pairs, prompts
-        with images or tools, or a skill that the task does not have. Longer words than it takes are cut short.
+        Raises InvalidAction where an action of this environment cannot say it: subskills, preference pairs, rows
+        with images, prompts with tools, or a skill that the task does not have. Of an exemplar with images the words
+        are said; longer words than it takes are cut short.
         """
         rows = [_written(f"plan.examples[{i}]", example) for i, example in enumerate(plan.examples)]
         return (*rows, *(self._said(f"plan.requests[{i}]", r) for i, r in enumerate(plan.requests) if r.rows))
@@ -139,7 +141,7 @@ class OpenEndedEnv(TeachingEnv[Observation, Action]):
             words = f"{request.skill}: {words}" if words else request.skill
         if request.difficulty is not None and self.matcher.difficulty(words) != request.difficulty:
             words += f" at difficulty {abs(request.difficulty)!r}"  # -0.0 is a number, too
-        exemplar = "" if request.exemplar is None else _text(f"{where}.exemplar", request.exemplar.prompt)
+        exemplar = "" if request.exemplar is None else _words(f"{where}.exemplar", request.exemplar.prompt)
         words = plain(words, self.text_bytes)
         part = {"instruction": words, "exemplar": plain(exemplar, self.text_bytes), "rows": request.rows}
         read = self._request(part)
@@ -150,17 +152,23 @@ class OpenEndedEnv(TeachingEnv[Observation, Action]):
         return part
 
     def _told(self, attempt: Attempt) -> dict[str, str]:
-        told = {"problem": attempt.problem.prompt.text, "response": attempt.response, "answer": attempt.problem.answer}
+        told = {
+            "problem": attempt.problem.prompt.in_words,
+            "response": attempt.response,
+            "answer": attempt.problem.answer,
+        }
         return {key: plain(text, self.text_bytes) for key, text in told.items()}
 
 
 def _written(where: str, example: Example) -> dict[str, Any]:
     if example.rejected is not None:
         raise InvalidAction(f"{where}.rejected: OpenEnded takes a prompt and a completion only.")
-    return {"prompt": _text(f"{where}.prompt", example.prompt), "completion": example.completion}
+    if example.prompt.images:
+        raise InvalidAction(f"{where}.prompt: OpenEnded takes text only, no images.")
+    return {"prompt": _words(f"{where}.prompt", example.prompt), "completion": example.completion}
 
 
-def _text(where: str, prompt: Prompt) -> str:
-    if prompt.images or prompt.tools:
-        raise InvalidAction(f"{where}: OpenEnded takes text only, no images and no tools.")
-    return prompt.text
+def _words(where: str, prompt: Prompt) -> str:
+    if prompt.tools:
+        raise InvalidAction(f"{where}: OpenEnded takes text only, no tools.")
+    return prompt.in_words

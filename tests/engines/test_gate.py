@@ -1,7 +1,7 @@
 import pytest
 
 from dataenv.engines.gate import NGRAM, Gate, ngrams
-from dataenv.records import Example, Problem, Prompt
+from dataenv.records import Example, Image, Problem, Prompt
 from dataenv.tasks.splits import split_of
 
 LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
@@ -96,6 +96,13 @@ def test_of_an_endless_task_only_pool_prompts_may_be_taught(fakes):
         prompt = Prompt(text=f"a {i}")
         expected = None if split_of(prompt) == "pool" else "contaminated"
         assert gate.fault(row(prompt, f"a:{i}"), set()) == expected
+
+
+def test_the_same_words_about_another_picture_are_another_question():
+    gate = Gate(Silent(), [Prompt(text=LONG, images=(Image(data=b"exam"),))])
+    seen = Prompt(text=LONG, images=(Image(data=b"pool"),))
+    assert gate.fault(row(seen), set()) is None and gate.fault(row(LONG), set()) is None
+    assert gate.fault(row(Prompt(text=LONG.upper(), images=(Image(data=b"exam"),))), set()) == "contaminated"
 
 
 def test_the_gate_keeps_no_protected_text():

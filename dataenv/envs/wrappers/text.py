@@ -131,7 +131,7 @@ def _spread(failures: Sequence[Attempt]) -> list[Attempt]:
 
 def _quoted(attempt: Attempt, max_bytes: int) -> str:
     texts = {
-        "Problem": attempt.problem.prompt.text,
+        "Problem": attempt.problem.prompt.in_words,
         "Response": attempt.response,
         "Right answer": attempt.problem.answer,
     }

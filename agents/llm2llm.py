@@ -29,7 +29,7 @@ class LLM2LLM(SetsExercises, BaseTeacher):
 
     The original teaches all rows so far to the untaught student in each of 10 steps, 3 epochs at 2e-5, and writes
     at temperature 1: `--regime retrain --steps 10 --engine llm`, with the student's options `epochs` and
-    `learning_rate`. It also drops what is as like a known problem as ROUGE-L 0.95; here only equal ones are dropped.
+    `learning_rate`. It also drops what is as like a known problem as ROUGE-L 0.95: `--filter unlike:0.95`.
 
     Source: LLM2LLM (2024), https://arxiv.org/abs/2403.15042; the numbers are those of its code but for `seeds`.
     """

@@ -84,8 +84,8 @@ class SubdividedTask(ProceduralTask, Protocol):
 
 @runtime_checkable
 class AuthoredTask(Task, Protocol):
-    """A task whose rows are more than a problem, a solution and an answer in words (code with its tests, calls of tools,
-    questions on pictures), and that says how a language model writes one."""
+    """A task whose rows are more than a problem, a solution and an answer in words (code with its tests, calls of
+    tools, questions on pictures), and that says how a language model writes one."""
 
     row_form: Mapping[str, Any]
     """JSON Schema of one written row, an object."""
@@ -248,6 +248,14 @@ class Filter(Protocol):
 
     def __call__(self, examples: Sequence[Example], rng: np.random.Generator) -> Sequence[str | None]:
         """For each row the reason to drop it, in few words that can be counted, or None. All draws are of `rng`."""
+
+
+@runtime_checkable
+class Comparing(Protocol):
+    """A filter that compares rows with those taught before."""
+
+    def compare(self, taught: Sequence[Example]) -> None:
+        """Called at the beginning of each step with all rows taught so far; what passes in the step it has seen."""
 
 
 @runtime_checkable

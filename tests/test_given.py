@@ -14,7 +14,7 @@ class Part:
 def test_it_says_what_to_do_until_it_is_given():
     part = Part()
     with pytest.raises(InvalidData, match=r"^'part' needs a tool: call take\(tool\) first\.$"):
-        part.tool
+        _ = part.tool
     part.tool = []
     assert part.tool == []
 

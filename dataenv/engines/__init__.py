@@ -35,6 +35,10 @@ filters = Registry(
             "dataenv.engines.judges:Helps",
             "drops rows that gain nothing as an exemplar before other problems; helps:GAIN",
         ),
+        "unlike": (
+            "dataenv.engines.likeness:Unlike",
+            "drops near duplicates of earlier rows (ROUGE-L); unlike:LIMIT",
+        ),
         "consistent": (
             "dataenv.engines.consistency:Consistency",
             "drops what a language model's own solutions do not confirm; consistent:K solutions",

@@ -8,7 +8,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from dataenv import checks
-from dataenv.engines.gate import Gate
+from dataenv.engines.drops import Drops
+from dataenv.engines.gate import CONTAMINATED, Gate
 from dataenv.progress import Clock
 from dataenv.protocols import Engine, Filter, TryingEngine
 from dataenv.records import Example, Plan
@@ -23,7 +24,7 @@ class Filled:
     """The rows a plan brought: exactly as many as asked for, or the shortfall per skill."""
 
     examples: list[Example] = field(default_factory=list)
-    dropped: Counter[str] = field(default_factory=Counter)
+    dropped: Drops = field(default_factory=Drops)
     shortfall: Counter[str] = field(default_factory=Counter)
 
 
@@ -56,7 +57,8 @@ def fill(
             reasons = judge(rows, stream(seed, "filter", step, round_, number)) if rows else []
             checks.reasons(judge, reasons, len(rows))
             dropped = {i: reason for i, reason in zip(going, reasons, strict=True) if reason is not None}
-            filled.dropped.update(dropped.values())
+            for i, reason in dropped.items():
+                filled.dropped.drop(reason, going[i])
             going = {i: example for i, example in going.items() if i not in dropped}
         return [i in going for i in range(len(examples))]
 
@@ -75,7 +77,7 @@ def fill(
             written = engine.write(requests, stream(seed, "engine", step, round_), seen)
         checks.written(engine, written, len(requests))
         if isinstance(engine, TryingEngine):
-            filled.dropped.update(engine.dropped)
+            filled.dropped.take(engine.dropped)
             spent |= {i for i, examples in zip(missing, written, strict=True) if len(examples) < missing[i]}
         sifted: list[tuple[int, Example]] = []
         for i, examples in zip(missing, written, strict=True):
@@ -93,6 +95,8 @@ def fill(
         filled.examples += made
         if len(made) < request.rows:
             filled.shortfall[request.skill] += request.rows - len(made)
+    # Runs keep the samples and reports show them: nothing that is protected may stand in one.
+    filled.dropped.samples = [one for one in filled.dropped.samples if gate.fault(one.row, frozenset()) != CONTAMINATED]
     return filled
 
 
@@ -112,7 +116,7 @@ class Seen(set[str]):
         return super().__contains__(key) or key in self.earlier
 
 
-def _sift(examples: Iterable[Example], gate: Gate, taught: Seen, dropped: Counter[str]) -> list[Example]:
+def _sift(examples: Iterable[Example], gate: Gate, taught: Seen, dropped: Drops) -> list[Example]:
     """The rows that pass the gate, each before the next is judged; counts the others in `dropped`."""
     accepted = []
     for example in examples:
@@ -121,5 +125,5 @@ def _sift(examples: Iterable[Example], gate: Gate, taught: Seen, dropped: Counte
             taught.add(example.prompt.key)
             accepted.append(example)
         else:
-            dropped[reason] += 1
+            dropped.drop(reason, example)
     return accepted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -57,7 +58,7 @@ class LLM(Writing):
             try:
                 row = self.author.read(written, request.skill)
             except InvalidData as error:
-                self.dropped[str(error)] += 1
+                self.dropped.drop(str(error), json.dumps(written, ensure_ascii=False))
                 continue
             known = self.task.recognise(row.prompt) if request.skill == UNMATCHED else None
             yield row.model_copy(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from dataenv import checks
 from dataenv.checks import real
 from dataenv.engines import engines
+from dataenv.engines.drops import Drops
 from dataenv.engines.filling import Seen
 from dataenv.errors import InvalidData
 from dataenv.protocols import AsksStudent, Engine, Student, Task, TryingEngine
@@ -72,7 +72,7 @@ class Mixture:
         if not isinstance(fall_back, bool):
             raise InvalidData(f"mixture: fall_back must be true or false; it is {fall_back!r}.")
         self.fall_back = fall_back
-        self.dropped: Counter[str] = Counter()
+        self.dropped = Drops()
 
     def attach(self, student: Student) -> None:
         """Hand `student` on to those that ask it."""
@@ -83,7 +83,7 @@ class Mixture:
     def write(
         self, requests: Sequence[Request], rng: np.random.Generator, taught: AbstractSet[str] = frozenset()
     ) -> list[list[Example]]:
-        self.dropped = Counter()
+        self.dropped = Drops()
         seed, seen = int(rng.integers(2**63)), Seen(taught)
         rows: list[list[Example]] = [[] for _ in requests]
         short: dict[int, set[int]] = {}
@@ -123,7 +123,7 @@ class Mixture:
         found = part.write([requests[i].model_copy(update={"rows": wanted[i]}) for i in chosen], rng, seen)
         checks.written(part, found, len(chosen))
         if isinstance(part, TryingEngine):
-            self.dropped.update(part.dropped)
+            self.dropped.take(part.dropped)
         for i, examples in zip(chosen, found, strict=True):
             made[i] = examples[: wanted[i]]
             for example in made[i]:

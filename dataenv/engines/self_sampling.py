@@ -20,6 +20,7 @@ from dataenv import checks
 from dataenv.checks import real, whole
 from dataenv.engines import engines
 from dataenv.engines.asking import Asking
+from dataenv.engines.drops import Drops
 from dataenv.engines.exemplars import Exemplars
 from dataenv.engines.filling import Seen
 from dataenv.protocols import AsksStudent, Engine, Student, Task, TryingEngine
@@ -69,7 +70,7 @@ class SelfSampling(Asking):
         self.samples, self.tries = whole("self-sampling: samples", samples), whole("self-sampling: tries", tries)
         self.temperature = real("self-sampling: temperature", temperature, 0, 10)
         self.shots = None if shots is None else whole("self-sampling: shots", shots, least=0)
-        self.dropped: Counter[str] = Counter()
+        self.dropped = Drops()
         self.exemplars = Exemplars(task)
 
     def attach(self, student: Student) -> None:
@@ -80,7 +81,7 @@ class SelfSampling(Asking):
     def write(
         self, requests: Sequence[Request], rng: np.random.Generator, taught: AbstractSet[str] = frozenset()
     ) -> list[list[Example]]:
-        self.dropped = Counter()
+        self.dropped = Drops()
         rows: list[list[Example]] = [[] for _ in requests]
         left = [self.tries * request.rows for request in requests]
         ways: defaultdict[str, _Ways] = defaultdict(_Ways)
@@ -94,7 +95,7 @@ class SelfSampling(Asking):
             drawn = self.source.write(asked, rng, seen)
             checks.written(self.source, drawn, len(asked))
             if isinstance(self.source, TryingEngine):
-                self.dropped.update(self.source.dropped)
+                self.dropped.take(self.source.dropped)
             fresh: list[_Asked] = []
             for i, problems in zip(wanted, drawn, strict=True):
                 left[i] = left[i] - len(problems) if problems else 0

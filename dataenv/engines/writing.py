@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from dataenv.chat.conversing import Converses
 from dataenv.chat.question import Failure, Question
 from dataenv.checks import real, whole
 from dataenv.engines.consistency import UNANSWERED, Consistency
+from dataenv.engines.drops import Drops
 from dataenv.engines.exemplars import Exemplars
 from dataenv.engines.filling import Seen
 from dataenv.errors import BadAnswer
@@ -80,7 +80,7 @@ class Writing(Converses):
                 solutions, task=task, agreement=agreement, temperature=temperature, max_tokens=max_tokens
             )
         self.exemplars = Exemplars(task)
-        self.dropped: Counter[str] = Counter()
+        self.dropped = Drops()
 
     def converse(self, client: Any) -> None:
         super().converse(client)
@@ -107,7 +107,7 @@ class Writing(Converses):
     def write(
         self, requests: Sequence[Request], rng: np.random.Generator, taught: AbstractSet[str] = frozenset()
     ) -> list[list[Example]]:
-        self.dropped = Counter()
+        self.dropped = Drops()
         rows: list[list[Example]] = [[] for _ in requests]
         left = [self.tries * math.ceil(request.rows / self.batch) for request in requests]
         seen, tried = Seen(taught), Seen(taught)
@@ -125,7 +125,7 @@ class Writing(Converses):
             reasons = self.consistency(examples, rng) if self.consistency else [None] * len(fresh)
             for (i, example), reason in zip(fresh, reasons, strict=True):
                 if reason is not None:
-                    self.dropped[reason] += 1
+                    self.dropped.drop(reason, example)
                 elif len(rows[i]) < requests[i].rows:
                     rows[i].append(example)
 
@@ -134,13 +134,14 @@ class Writing(Converses):
         fresh: list[tuple[int, Example]] = []
         for call, result in zip(calls, self.client.ask([call.question for call in calls]), strict=True):
             if isinstance(result, Failure):
-                self.dropped[UNPARSED if isinstance(result.error, BadAnswer) else UNANSWERED] += call.rows
+                why = UNPARSED if isinstance(result.error, BadAnswer) else UNANSWERED
+                self.dropped.drop(why, str(result.error), call.rows)
                 continue
             model = self.client.model.id
             for example in self._rows(call, requests[call.request], result.data):
                 reason = self._fault(example, call, requests[call.request].skill, seen)
                 if reason is not None:
-                    self.dropped[reason] += 1
+                    self.dropped.drop(reason, example)
                     continue
                 seen.add(example.prompt.key)
                 example.provenance.update(model=model, question=call.question.key(model))

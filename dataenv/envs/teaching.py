@@ -20,13 +20,15 @@ from dataenv.chat.introduce import introduce
 from dataenv.checks import real, whole
 from dataenv.engines import engines
 from dataenv.engines import filters as gate_filters
+from dataenv.engines.drops import Dropped
 from dataenv.engines.filling import Filled, fill
 from dataenv.engines.gate import Gate
 from dataenv.envs import lease
+from dataenv.envs.replay import Schedule, schedules
 from dataenv.errors import EpisodeOver, InvalidAction, InvalidData, Note
 from dataenv.examine import Change, Examination, examine, examine_untaught, paired, rounds
 from dataenv.progress import Clock
-from dataenv.protocols import AsksStudent, Discovery, Engine, Filter, Student, Task
+from dataenv.protocols import AsksStudent, Comparing, Discovery, Engine, Filter, Student, Task
 from dataenv.records import Budget, Example, Feedback, Past, Plan, Problem, Split, TeachReport, count_by_skill
 from dataenv.seeding import child_seed, stream
 from dataenv.skills.discovered import discovered
@@ -93,6 +95,7 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         regime: "continue" teaches the new rows, plus `replay` times as many of the earlier ones, to the student as it
             is; "retrain" teaches all rows so far to the untaught student (the paper's way; cost grows with the square
             of the steps).
+        rehearsal: which earlier rows are taught again: an id of `envs.replay.schedules`, or a `Schedule`.
         target: accuracy on the feedback problems that ends the episode (`terminated`), or None.
         filters: further checks of rows that pass the gate: ids of `dataenv.engines.filters` ("known:0.75"), functions
             or objects that follow `protocols.Filter`.
@@ -103,7 +106,8 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
     examination of the untaught student. `info` holds, after `reset`: "feedback" (`records.Feedback`), "baseline",
     "student" (version); after `step` also "plan", "reward_error" (paired standard error), "reward_n", "skill_gain",
     "skill_error" (of each gain), "rows" (asked, accepted, clipped, dropped by reason, shortfall by skill, taught by
-    skill) and "teach". `seconds` (not in info, which is reproducible) is the last call's time by phase.
+    skill) and "teach". `seconds` (not in info, which is reproducible) is the last call's time by phase;
+    `rejected` (not in info, where a teacher sees it) holds a few of the rows the last step dropped, of each reason.
 
     The constructor opens nothing; weights and data load at the first `reset`.
     """
@@ -125,6 +129,7 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         redraw: bool = False,
         regime: Regime = "continue",
         replay: float = 0.25,
+        rehearsal: str | Schedule = "uniform",
         target: float | None = None,
         filters: Sequence[str | Filter] = (),
         client: str | Client | None = None,
@@ -150,6 +155,7 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         engine = self.task.default_engine if engine is None else engine
         self.engine: Engine = engines.make(engine, task=self.task) if isinstance(engine, str) else engine
         checks.part("engine", self.engine, Engine)
+        self.rehearsal: Schedule = schedules.make(rehearsal) if isinstance(rehearsal, str) else rehearsal
         self.error, self.redraw = error, bool(redraw)
         self.regime, self.replay, self.target = regime, real("replay", replay, 0, 100), target
         self.filters: tuple[Filter, ...] = tuple(self._filter(given) for given in filters)
@@ -160,6 +166,7 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         self.render_mode = render_mode
         self.seconds = Clock()
         self.change: Change | None = None
+        self.rejected: tuple[Dropped, ...] = ()
         """What the last step changed, problem by problem."""
         self.problems: list[Problem] = []
         """The feedback problems that may be asked in this step."""
@@ -391,6 +398,9 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
     def _filled(self, plan: Plan, before: Situation, structure: Structure | None) -> Filled:
         """The rows that `plan` brings through the gate."""
         closed = self._keys if structure is None else self._keys | structure.held_out
+        for judge in self.filters:
+            if isinstance(judge, Comparing):
+                judge.compare(before.taught)
         with self.seconds("gate"):
             filled = fill(
                 plan,
@@ -403,6 +413,7 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
                 filters=self.filters,
             )
         self.seconds["gate"] -= self.seconds.get("write", 0.0)
+        self.rejected = tuple(filled.dropped.samples)
         return filled
 
     def _within_budget(self, plan: Plan, before: Situation) -> tuple[Plan, bool]:
@@ -455,9 +466,10 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
     def _replayed(self, before: Situation, new: int) -> list[Example]:
         """Earlier rows taught again beside the new ones, drawn without repetition."""
         n = min(round(self.replay * new), len(before.taught))
-        chosen = (
-            stream(before.seed, "replay", before.step + 1).choice(len(before.taught), n, replace=False) if n else ()
-        )
+        if not n:
+            return []
+        now, steps = before.step + 1, [i for i, past in enumerate(before.history, 1) for _ in range(past.rows)]
+        chosen = self.rehearsal(before.taught, steps, now, n, stream(before.seed, "replay", now))
         return [before.taught[i] for i in chosen]
 
     def _ending(self) -> tuple[bool, bool]:

@@ -365,6 +365,8 @@ def _keep(
         kept["rows.jsonl"] = files.write_lines(folder / "rows.jsonl", rows)
         if isinstance(teacher, Explaining) and teacher.dialogue:
             kept["dialogue.jsonl"] = files.write_lines(folder / "dialogue.jsonl", teacher.dialogue)
+        if env.rejected:
+            kept["rejected.jsonl"] = files.write_lines(folder / "rejected.jsonl", env.rejected)
     return kept
 
 

@@ -11,6 +11,7 @@ what a kill or a power cut leaves half-written is recognised when the run is res
     steps/001/rows.jsonl        rows taught in step 1;  attempts.jsonl  answers after it
     steps/001/teacher.json      the teacher's state;    student/        the student's weights
     steps/001/dialogue.jsonl    what a teacher that explains itself saw and wrote
+    steps/001/rejected.jsonl    rows that were dropped, a few of each reason
 """
 
 from __future__ import annotations

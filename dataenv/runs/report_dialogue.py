@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
+from dataenv.engines.drops import Dropped
 from dataenv.records import Example
 from dataenv.runs.report_answers import Row, shown_row
 from dataenv.runs.report_log import RunLog, json_lines, mapping, rows_taught, whole
@@ -44,6 +45,8 @@ class Step:
     asked: int | None
     taught: int
     dropped: dict[str, int]
+    rejected: list[tuple[str, Row]]
+    """Rows that were not taught, a few of each reason, with the reason."""
     calls: int
     tokens: int
     dollars: float | None
@@ -69,6 +72,7 @@ def _step(folder: Path, event: dict[str, Any]) -> Step:
         asked=whole(event.get("asked")),
         taught=rows_taught(event),
         dropped={reason: n for reason, n in dropped.items() if n},
+        rejected=list(_rejected(folder)),
         calls=whole(chat.get("calls")) or 0,
         tokens=(whole(chat.get("prompt_tokens")) or 0) + (whole(chat.get("completion_tokens")) or 0),
         dollars=float(dollars) if isinstance(dollars, int | float) and dollars > 0 else None,
@@ -108,6 +112,15 @@ def _written(folder: Path) -> Iterator[Row]:
         if len(seen) == _ROWS:
             return
     yield from (shown_row(example) for example in later[: _ROWS - len(seen)])
+
+
+def _rejected(folder: Path) -> Iterator[tuple[str, Row]]:
+    for line in json_lines(folder / "rejected.jsonl"):
+        try:
+            one = Dropped.model_validate_json(line)
+        except ValidationError:
+            continue
+        yield Text.of(one.reason).full, shown_row(one.row)
 
 
 def _list(value: Any) -> list[Any]:

@@ -86,6 +86,26 @@ def test_events_say_what_was_taken_and_refused_and_the_report_shows_it(config, s
         assert words in page
 
 
+def test_rejected_rows_are_kept_and_shown_with_the_reason(config, server, tmp_path):
+    def answer(body):
+        text = body["messages"][-1]["content"]
+        if "Write " not in text:
+            return plan(body)
+        return json.dumps({"rows": [{"problem": "add 3 4 <b>", "solution": "hm", "answer": "no"}]})
+
+    server.answer = answer
+    start(config("skill-list", engine="llm", steps=1), tmp_path / "run")
+    (step,) = (event for event in events(tmp_path / "run") if event["event"] == "step")
+    lines = (tmp_path / "run/steps/001/rejected.jsonl").read_text().splitlines()
+    kept = [json.loads(line) for line in lines]
+    assert kept and {one["reason"] for one in kept} <= step["dropped"].keys() and "rejected.jsonl" in step["kept"]
+    assert kept[0]["row"]["prompt"] == "add 3 4 <b>"
+    page = write_report(tmp_path / "run").read_text()
+    assert f'<span class="who">{kept[0]["reason"]}</span>' in page and "add 3 4 &lt;b&gt;" in page
+    (tmp_path / "run/steps/001/rejected.jsonl").write_text("no row\n")
+    assert "add 3 4" not in write_report(tmp_path / "run").read_text()
+
+
 def test_the_twin_without_state_is_shown_nothing_and_its_run_says_what_it_saw(config, server, tmp_path):
     start(config("open-ended", no_state=True, steps=1), tmp_path / "run")
     said = json.loads((tmp_path / "run/steps/001/dialogue.jsonl").read_text())

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from dataenv.records import Attempt, Example, Prompt
 from dataenv.runs.report_log import json_lines, step_folders
+from dataenv.runs.report_pictures import source
 from dataenv.runs.report_words import Text
 
 GROUPS = ("became right", "became wrong", "still wrong", "still right")
@@ -35,7 +36,8 @@ class Comparison:
     group: str
     skill: str
     question: Text
-    images: int
+    images: tuple[str, ...]
+    """Addresses of its pictures, see `report_pictures.source`."""
     reference: Text
     before: Answer
     after: Answer
@@ -57,7 +59,8 @@ class Row:
     step: int
     difficulty: float | None
     question: Text
-    images: int
+    images: tuple[str, ...]
+    """Addresses of its pictures, see `report_pictures.source`."""
     completion: Text
     rejected: Text | None
 
@@ -163,7 +166,7 @@ def _comparison(group: str, before: Attempt, after: Attempt) -> Comparison:
         group=group,
         skill=problem.skill,
         question=Text.of(problem.prompt.text),
-        images=len(problem.prompt.images),
+        images=tuple(map(source, problem.prompt.images)),
         reference=Text.of(problem.answer),
         before=_answer(before),
         after=_answer(after),
@@ -183,7 +186,7 @@ def shown_row(example: Example, step: int = 0) -> Row:
         step=step,
         difficulty=example.difficulty,
         question=Text.of(prompt.text),
-        images=len(prompt.images),
+        images=tuple(map(source, prompt.images)),
         completion=Text.of(example.completion),
         rejected=None if example.rejected is None else Text.of(example.rejected),
     )

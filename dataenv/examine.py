@@ -63,6 +63,18 @@ class Examination:
             count[1] += attempt.correct
         return tuple(SkillScore(skill=skill, n=n, correct=correct) for skill, (n, correct) in counts.items())
 
+    @cached_property
+    def groups(self) -> tuple[int, int]:
+        """(how many groups were solved whole, how many were asked whole), for benchmarks that score groups: their
+        problems say in `data` which `group` they are of, and of how many (`group_size`)."""
+        solved: dict[tuple[str, int], list[bool]] = {}
+        for attempt in self.attempts:
+            group, size = attempt.problem.data.get("group"), attempt.problem.data.get("group_size")
+            if isinstance(size, int):
+                solved.setdefault((str(group), size), []).append(attempt.correct)
+        whole = [all(marks) for (_, size), marks in solved.items() if len(marks) == size]
+        return sum(whole), len(whole)
+
 
 @dataclass(frozen=True)
 class Change:

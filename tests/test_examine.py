@@ -38,6 +38,17 @@ def test_paired_is_the_mean_and_the_standard_error_of_the_differences(rows):
     assert weighted == pytest.approx(change.gain, abs=1e-12)
 
 
+def test_groups_count_where_all_of_them_was_asked():
+    def attempt(group, correct, size=2):
+        problem = Problem(prompt=f"{group} {correct} {size}", answer="a", data={"group": group, "group_size": size})
+        return Attempt(problem=problem, response="", score=float(correct), correct=correct)
+
+    marks = [(1, True), (1, True), (2, True), (2, False), (3, True)]
+    assert Examination(tuple(attempt(*mark) for mark in marks)).groups == (1, 2)
+    assert Examination((attempt(1, True, size="two"), attempt(None, True, size=1))).groups == (1, 1)
+    assert examination([True, False]).groups == (0, 0)
+
+
 def test_nothing_changed_is_not_certainty():
     same = examination([True] * 50 + [False] * 50)
     change = paired(same, same)

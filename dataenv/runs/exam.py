@@ -46,6 +46,7 @@ def sit_exam(config: RunConfig, steps: Path, env: TeachingEnv[Any, Any]) -> dict
         "by_skill": {
             name: {"n": old.n, "before": old.accuracy, "after": new.accuracy} for name, (old, new) in skills.items()
         },
+        **_group_score(before, after),
         "problems": [attempt.problem.id[:16] for attempt in before.attempts],
         "solved": {"before": marks(before), "after": marks(after)},
         "selected_step": chosen,
@@ -54,6 +55,12 @@ def sit_exam(config: RunConfig, steps: Path, env: TeachingEnv[Any, Any]) -> dict
         "student_version": student.version,
         "seconds": dict(clock),
     }
+
+
+def _group_score(before: Examination, after: Examination) -> dict[str, Any]:
+    """The shares of groups solved whole, beside the accuracy, which counts single problems; nothing without groups."""
+    (old, n), (new, _) = before.groups, after.groups
+    return {"group_score": {"n": n, "before": old / n, "after": new / n}} if n else {}
 
 
 def exam_problems(config: RunConfig, task: Task) -> list[Problem]:

@@ -4,7 +4,7 @@
 The first 50 groups are the feedback split, the last 50 the exam, as in the DataEnvGym paper; the others are divided
 into exemplar, selection and pool by group. A problem is judged by itself, in the feedback split as in the exam: that
 is the accuracy every record states. The benchmark's own figure, the share of groups of which all four are right, is
-`group_score`, which a run reports beside it under that name.
+the `group_score` that a run's exam names beside it.
 
 Source: https://huggingface.co/datasets/BaiqiL/NaturalBench, or a folder with its `data` (train-*.parquet).
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from dataenv.errors import InvalidData
 from dataenv.records import Problem, Prompt, Split, Verdict
@@ -61,6 +61,16 @@ class NaturalBench(PictureTask):
             first, last = place < GROUPS, place >= len(groups) - GROUPS
             split: Split = "feedback" if first else "exam" if last else self._hashed(pictures)
             yield from ((where, problem, split) for problem in problems)
+
+    def problems(self, split: Split, per_skill: int | None, seed: int) -> list[Problem]:
+        """As of any task, but group by group, so that no more than one group of a skill is drawn in part."""
+        groups: dict[Any, list[Problem]] = {}
+        for problem in super().problems(split, None, seed):
+            groups.setdefault((problem.skill, problem.data["group"]), []).append(problem)
+        found: dict[str, list[Problem]] = {}
+        for (skill, _), group in groups.items():
+            found.setdefault(skill, []).extend(group)
+        return [problem for problems in found.values() for problem in problems[:per_skill]]
 
     def verify(self, problem: Problem, response: str) -> Verdict:
         """The first `Yes` or `No` of the response decides, or the first letter `A` or `B`, as a word of its own.

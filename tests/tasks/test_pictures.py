@@ -161,6 +161,8 @@ def test_data_out_of_reach_is_said_with_what_to_do(task, monkeypatch, tmp_path):
 
 def test_naturalbench_keeps_groups_whole(naturalbench_folder):
     task = NaturalBench(str(naturalbench_folder))
+    assert set(Counter(problem.data["group"] for problem in task.problems("exam", 20, 3)).values()) == {4}
+    assert sorted(Counter(problem.data["group"] for problem in task.problems("exam", 6, 3)).values()) == [2, 2, 4, 4]
     for split in SHARES:
         groups = Counter(problem.data["group"] for problem in task.problems(split, None, 0))
         assert set(groups.values()) == {4}

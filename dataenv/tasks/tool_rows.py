@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 from dataenv.errors import InvalidData
@@ -11,28 +10,23 @@ from dataenv.records import Problem, Prompt, Verdict
 from dataenv.verifiers import tool_call
 from dataenv.verifiers.tool_call import Call, check_tools, function, parse, refused, render, state
 
-_CALLS = {
-    "type": "array",
-    "items": {
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {
         "type": "object",
-        "properties": {"name": {"type": "string"}, "arguments": {"type": "object"}},
-        "required": ["name", "arguments"],
+        "properties": properties,
+        "required": list(properties),
         "additionalProperties": False,
-    },
-}
-_TOOLS = {
-    "type": "array",
-    "items": {
-        "type": "object",
-        "properties": {
-            "name": {"type": "string"},
-            "description": {"type": "string"},
-            "parameters": {"type": "object"},
-        },
-        "required": ["name", "description", "parameters"],
-        "additionalProperties": False,
-    },
-}
+    }
+
+
+def calls_form(*, with_tools: bool) -> dict[str, Any]:
+    """JSON Schema of a row: a request and its calls, and the tools at hand where the task does not fix them."""
+    text, anything = {"type": "string"}, {"type": "object"}
+    tool = _object(name=text, description=text, parameters=anything)
+    tools = {"tools": {"type": "array", "items": tool}} if with_tools else {}
+    calls = {"type": "array", "items": _object(name=text, arguments=anything)}
+    return _object(request=text, **tools, calls=calls)
 
 
 def as_tool(name: str, description: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,23 +38,17 @@ def as_tool(name: str, description: str, parameters: Mapping[str, Any]) -> dict[
 class ToolRows:
     """A task whose rows are a request, the tools at hand, and the calls that the request wants.
 
-    A subclass may set `instruction`, which stands after every request, and `ordered`.
+    A subclass may set `instruction`, which stands after every request.
     """
 
     instruction: ClassVar[str] = ""
-    row_form: Mapping[str, Any] = MappingProxyType(
-        {
-            "type": "object",
-            "properties": {"request": {"type": "string"}, "tools": _TOOLS, "calls": _CALLS},
-            "required": ["request", "tools", "calls"],
-            "additionalProperties": False,
-        }
-    )
+    row_form: Mapping[str, Any] = calls_form(with_tools=True)
     row_guide = (
-        "request: what somebody asks, in words. tools: the tools at hand, each with a name, a description and its "
-        "parameters as the JSON Schema of an object with properties and required; some may be of no use for the "
-        "request. calls: exactly the calls that the request wants, each with the name of a tool and its arguments, "
-        "which fit that tool's schema and follow from the request; an empty list where no tool fits."
+        "- `request`: what somebody asks, in words;\n"
+        "- `tools`: the tools at hand, each with a name, a description and, as `parameters`, the JSON Schema of an "
+        "object with properties and required; some may be of no use for the request;\n"
+        "- `calls`: exactly the calls that the request wants, each with the name of a tool and its arguments, which "
+        "fit the tool's schema and follow from the request; an empty list where no tool fits."
     )
 
     def verify(self, problem: Problem, response: str) -> Verdict:

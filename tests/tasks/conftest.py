@@ -98,3 +98,22 @@ def naturalbench_folder(tmp_path_factory):
         images=("Image_0", "Image_1"),
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def mnms_folder(tmp_path_factory):
+    """Plans of every mix of kinds: a model's, an image module's, a service's."""
+    folder = tmp_path_factory.mktemp("mnms")
+    nodes = [
+        ("image captioning", {"image": "1.jpg"}),
+        ("image crop left", {"image": "2.jpg"}),
+        ("get year fact", {"year": 9}),
+    ]
+    rows = []
+    for number in range(700):
+        chosen = [node for bit, node in enumerate(nodes) if (number % 7 + 1) >> bit & 1]
+        plan = [{"id": i, "name": name, "args": args} for i, (name, args) in enumerate(chosen)]
+        rows.append({"id": number, "user_request": f"Request number {number}.", "plan_str": str(plan)})
+    for part, some in (("test_human_verified_filtered", rows[:60]), ("test_human_verified", rows)):
+        (folder / f"{part}.json").write_text("\n".join(map(json.dumps, some)))
+    return folder

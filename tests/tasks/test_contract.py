@@ -17,7 +17,8 @@ from dataenv.tasks.splits import SHARES, draw, draw_texts, split_of
 
 DATA = Path(os.environ.get("DATAENV_TEST_DATA", Path(__file__).parents[3] / "shared/data"))
 PROCEDURAL = ["drills", "drills:addition,sorting", "arithmetic", "reasoning-gym:gcd,palindrome_generation", "scenes"]
-FIXED = ["gsm8k", "jsonl", "easy-vqa", "gqa", "naturalbench"]
+PROCEDURAL += ["tool-drills", "tool-drills:simple,sequence"]
+FIXED = ["gsm8k", "jsonl", "easy-vqa", "gqa", "naturalbench", "bfcl", "mnms"]
 NASTY = [
     "",
     " ",
@@ -53,7 +54,9 @@ def task(request, tmp_path_factory):
         rows = [{"prompt": f"What is {i} + 1?", "answer": i + 1, "skill": "ab"[i % 2]} for i in range(300)]
         path.write_text("\n".join(map(json.dumps, rows)))
         return tasks.make(f"jsonl:{path}")
-    if request.param in ("easy-vqa", "gqa", "naturalbench"):
+    if request.param == "bfcl":
+        pytest.importorskip("bfcl_eval")
+    if request.param in ("easy-vqa", "gqa", "naturalbench", "mnms"):
         return tasks.make(f"{request.param}:{request.getfixturevalue(request.param.replace('-', '_') + '_folder')}")
     return tasks.make(request.param)
 
@@ -83,8 +86,8 @@ def test_splits_are_disjoint_for_every_seed(task):
     for seed in (0, 1, 2):
         for split in SHARES:
             for problem in task.problems(split, 6, seed):
-                # The same words about another picture are another question.
-                text = [] if problem.prompt.images else [normalise(problem.prompt.text)]
+                # The same words about another picture, or with other tools at hand, are another question.
+                text = [] if problem.prompt.images or problem.prompt.tools else [normalise(problem.prompt.text)]
                 for mark in (problem.id, problem.prompt.key, *text):
                     assert seen.setdefault(mark, split) == split, problem.prompt.text
 

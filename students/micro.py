@@ -50,12 +50,7 @@ def micro(argument: str = "", **options: Any) -> CausalLM:
     """The micro student; "micro:3" or base_seed=3 has other prior knowledge. Trains in full unless told otherwise."""
     from dataenv.students.causal_lm import CausalLM
 
-    base_seed = options.pop("base_seed", argument or 0)
-    if not str(base_seed).isdecimal():
-        raise InvalidData(
-            f"The micro student's base seed must be a whole number, as in 'micro:3'; it is '{base_seed}'."
-        )
-    base_seed = int(base_seed)
+    base_seed = read_seed("micro", options.pop("base_seed", argument or 0))
     base = Base(f"micro-{base_seed}", partial(_find, base_seed))
     defaults: dict[str, Any] = {
         "name": "micro",
@@ -74,6 +69,15 @@ def micro(argument: str = "", **options: Any) -> CausalLM:
         "threads": 1,  # too small to gain from more, and the sums are then the same on every machine
     }
     return CausalLM(base, **{**defaults, **options})
+
+
+def read_seed(name: str, base_seed: object) -> int:
+    """The base seed of student `name` as a number; raises InvalidData where it is none."""
+    if not str(base_seed).isdecimal():
+        raise InvalidData(
+            f"The {name} student's base seed must be a whole number, as in '{name}:3'; it is '{base_seed}'."
+        )
+    return int(str(base_seed))
 
 
 def made(base_seed: int = 0) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 
-from dataenv.records import Image, Problem, Prompt, Reply, Verdict
+from dataenv.records import Problem, Prompt, Reply, Verdict
 from dataenv.registry import Entry
 from dataenv.runs.config import RunConfig
 from dataenv.runs.episode import start
@@ -10,6 +10,7 @@ from dataenv.runs.report import write_report
 from dataenv.students import students
 from dataenv.tasks import tasks
 from dataenv.tasks.fixed import FixedTask
+from dataenv.tasks.scene_picture import Figure, draw
 
 
 class Pairs(FixedTask):
@@ -22,8 +23,9 @@ class Pairs(FixedTask):
 
     def load(self):
         for number in range(400):
+            picture = draw([Figure("square", "red", 5, 2 + number % 60, 2 + number // 60)])
             for text in ("left?", "right?"):
-                prompt = Prompt(text=text, images=(Image(data=b"\x89PNG\r\n\x1a\n%d" % number),))
+                prompt = Prompt(text=text, images=(picture,))
                 data = {"group": number, "group_size": 2}
                 problem = Problem(prompt=prompt, answer="yes", skill=self.skills[number % 2], data=data)
                 yield problem, "exam" if number < 50 else None

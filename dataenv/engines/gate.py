@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
+from dataenv.images import UNREADABLE, readable
 from dataenv.protocols import Task
 from dataenv.records import Example, Problem, Prompt, normalise
 from dataenv.tasks.splits import split_of
@@ -41,6 +42,7 @@ class Gate:
       and an open one, is a template's wording and no evidence.
     * `wrong`: the verifier refuses the completion, judged by the true problem where the task recognises the prompt,
       else by the answer the row itself states. A row with neither cannot be judged and passes.
+    * `unreadable`: an image of the prompt is no whole PNG, JPEG or WebP.
 
     Checks of other hands, and those that ask the student, come after it: `protocols.Filter`, see `filling.fill`.
 
@@ -73,7 +75,7 @@ class Gate:
         truth: Problem | None = known or example.as_problem()
         if truth is not None and not self.task.verify(truth, example.completion).correct:
             return "wrong"
-        return None
+        return None if readable(example.prompt) else UNREADABLE
 
     def _overlaps(self, *texts: str) -> bool:
         return any(hash(gram) in self._ngrams for text in texts for gram in ngrams(text))

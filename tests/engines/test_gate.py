@@ -1,6 +1,8 @@
 import pytest
+from PIL import Image as Pillow
 
 from dataenv.engines.gate import NGRAM, Gate, ngrams
+from dataenv.images import encoded
 from dataenv.records import Example, Image, Problem, Prompt
 from dataenv.tasks.splits import split_of
 
@@ -99,10 +101,19 @@ def test_of_an_endless_task_only_pool_prompts_may_be_taught(fakes):
 
 
 def test_the_same_words_about_another_picture_are_another_question():
-    gate = Gate(Silent(), [Prompt(text=LONG, images=(Image(data=b"exam"),))])
-    seen = Prompt(text=LONG, images=(Image(data=b"pool"),))
+    exam, pool = (encoded(Pillow.new("RGB", (2, 2), colour)) for colour in ("red", "blue"))
+    gate = Gate(Silent(), [Prompt(text=LONG, images=(exam,))])
+    seen = Prompt(text=LONG, images=(pool,))
     assert gate.fault(row(seen), set()) is None and gate.fault(row(LONG), set()) is None
-    assert gate.fault(row(Prompt(text=LONG.upper(), images=(Image(data=b"exam"),))), set()) == "contaminated"
+    assert gate.fault(row(Prompt(text=LONG.upper(), images=(exam,))), set()) == "contaminated"
+
+
+def test_images_that_cannot_be_read_are_not_taught():
+    whole = encoded(Pillow.new("RGB", (9, 9), "red"))
+    gate = Gate(Silent(), [])
+    assert gate.fault(row(Prompt(text="?", images=(whole,))), set()) is None
+    for bad in (b"", b"GIF89a", whole.data[:45]):
+        assert gate.fault(row(Prompt(text="?", images=(whole, Image(data=bad)))), set()) == "unreadable"
 
 
 def test_the_gate_keeps_no_protected_text():

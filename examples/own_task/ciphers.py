@@ -27,7 +27,8 @@ class Ciphers:
     def _one(self, skill: str, difficulty: float | None, rng: np.random.Generator) -> Problem:
         level = rng.random() if difficulty is None else difficulty
         word = "".join(rng.choice(list(LETTERS), 2 + round(4 * level)))
-        return Problem(prompt=f"{skill} {word}=", answer=WRITING[skill](word), skill=skill, difficulty=level)
+        rule = WRITING[skill]
+        return Problem(prompt=f"{skill} {word}=", answer=rule(word), skill=skill, difficulty=level)
 
     def problems(self, split: Split, per_skill: int | None, seed: int) -> list[Problem]:
         if per_skill is None:
@@ -50,4 +51,5 @@ class Ciphers:
         skill, _, word = prompt.text.strip().removesuffix("=").partition(" ")
         if skill not in WRITING or not word or set(word) - set(LETTERS):
             return None
-        return Problem(prompt=prompt, answer=WRITING[skill](word), skill=skill)
+        rule = WRITING[skill]
+        return Problem(prompt=prompt, answer=rule(word), skill=skill)

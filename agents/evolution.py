@@ -20,6 +20,9 @@ COMPARED = 5
 UP, DOWN = 1.22, 0.95
 """What the hill climber's step size is multiplied with on success and on failure (the 1/5 rule, roughly)."""
 
+FADES = 0.9
+"""What is left of the kept mix's fitness after a failure (ours)."""
+
 
 class CMA:
     """CMA-ES in n dimensions: `ask` for points, `tell` their values, larger ones better.
@@ -120,7 +123,7 @@ class MixTeacher(BaseTeacher):
     def observe(self, transition: Transition) -> None:
         reward = float(transition.reward)
         if self.x.size > 1:
-            self.told(reward - (float(np.mean(self.rewards)) if self.rewards else 0.0))
+            self.told(reward - float(np.mean(self.rewards or [reward])))
         if math.isfinite(reward):
             self.rewards = [*self.rewards, reward][-COMPARED:]
 
@@ -167,8 +170,9 @@ class CMAMix(MixTeacher):
 
 
 class ESMix(MixTeacher):
-    """A hill climber, (1+1)-ES: a changed mix is kept if its fitness is above that of the kept one, which fades as
-    rewards do; steps grow on success and shrink on failure. It tries the kept mix first."""
+    """A hill climber, (1+1)-ES: a changed mix is kept if its fitness is above that of the kept one, which fades with
+    every failure, for it is of another time (ours); steps grow on success and shrink on failure. It begins with
+    uniform."""
 
     name = "es-mix"
 
@@ -194,4 +198,5 @@ class ESMix(MixTeacher):
             self.sigma *= UP if self.best is not None else 1.0
             self.kept, self.best = self.x, max(fitness, -1.0)
         else:
+            self.best *= FADES
             self.sigma = max(self.sigma * DOWN, LEAST)

@@ -30,7 +30,7 @@ class MasteringRate(KnowsPrerequisites, AllocationTeacher):
     `graph` is skill -> prerequisites; by default the task's. Without edges only progress and potential count. Leaves
     of a tree inherit the edges of their skills.
 
-    Source: Mastering Rate based Curriculum Learning (2020), https://arxiv.org/abs/2008.09483, and its code. An arm's
+    Source: Mastering Rate based Curriculum Learning (2020), https://arxiv.org/abs/2008.06456, and its code. An arm's
     window is shorter than there, and its range is [chance, 1] from the start.
     """
 

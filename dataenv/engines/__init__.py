@@ -27,6 +27,17 @@ engines = Registry(
             "a language model describes and asks, diffusers paints, a judge looks; needs engine.judge=STUDENT",
         ),
         "answer-augment": ("dataenv.engines.augmenting:AnswerAugment", "a language model solves pool problems anew"),
+        "noisy-engine": (
+            "dataenv.engines.corrupting:NoisyEngine",
+            "stress test: a share of another engine's rows made wrong; noisy-engine:SHARE",
+        ),
+        "leaky-engine": (
+            "dataenv.engines.leaky:LeakyEngine",
+            "stress test: a share of rows out of the feedback split; leaky-engine:SHARE",
+        ),
+        "deceive": ("dataenv.engines.corrupting:Deceive", "control: another engine's problems with wrong answers"),
+        "response-only": ("dataenv.engines.untargeted:ResponseOnly", "control: another engine's answers, no problems"),
+        "off-domain": ("dataenv.engines.untargeted:OffDomain", "control: rows of another task; off-domain:TASK"),
         "rephrase": ("dataenv.engines.augmenting:Rephrase", "a language model says pool problems in other words"),
     },
 )
@@ -38,6 +49,18 @@ filters = Registry(
         "helps": (
             "dataenv.engines.judges:Helps",
             "drops rows that gain nothing as an exemplar before other problems; helps:GAIN",
+        ),
+        "balanced-difficulty": (
+            "dataenv.engines.selecting:BalancedDifficulty",
+            "keeps what the student solves in 2 to 6 of 8 answers; balanced-difficulty:LOWEST SHARE",
+        ),
+        "instruct-mining": (
+            "dataenv.engines.selecting:InstructMining",
+            "keeps the half a rule fitted on past runs prefers; instruct-mining:FOLDER",
+        ),
+        "decontaminate": (
+            "dataenv.engines.selecting:Decontaminate",
+            "drops what is too like a protected problem, numbers aside",
         ),
         "unlike": (
             "dataenv.engines.likeness:Unlike",

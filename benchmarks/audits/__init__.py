@@ -1,0 +1,1 @@
+"""Audits: whether a comparison can be trusted. Each finds one way of being fooled."""

@@ -38,6 +38,7 @@ def make_client(
     spec: str,
     *,
     cache: Path | str | None = None,
+    usage: Path | str | None = None,
     tokens: int | None = None,
     dollars: float | None = None,
     prompt_price: float = 0.0,
@@ -46,16 +47,20 @@ def make_client(
 ) -> Client:
     """A client for a model by id. Nothing is opened.
 
-    `tokens` and `dollars` are the most that may be used, what is in `cache` included; the prices are dollars per
-    million tokens. `options` are the client's (`OF_CLIENT`) and the model's own.
+    `tokens` and `dollars` are the most that may be used, what is in `cache`, or was by `usage`, included; the prices
+    are dollars per million tokens. `options` are the client's (`OF_CLIENT`) and the model's own.
     """
     from dataenv.chat.budget import ChatBudget, Prices
     from dataenv.chat.cache import Cache
     from dataenv.chat.client import Client
+    from dataenv.chat.ledger import Journal
 
     own = {name: options.pop(name) for name in OF_CLIENT & options.keys()}
     model, prices = make_model(spec, **options), Prices(prompt_price, completion_price)
     limited = cache is not None and (tokens is not None or dollars is not None)
     used = Cache(cache).used() if cache is not None and limited else (0, 0)
+    if usage is not None:
+        earlier = Journal(usage).read()  # more than is in the cache where answers were of no use
+        used = max(used[0], earlier["prompt_tokens"]), max(used[1], earlier["completion_tokens"])
     budget = ChatBudget(tokens, dollars, used_tokens=sum(used), used_dollars=prices.of(*used))
-    return Client(model, budget=budget, prices=prices, cache=cache, **own)
+    return Client(model, budget=budget, prices=prices, cache=cache, usage=usage, **own)

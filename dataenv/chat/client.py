@@ -25,7 +25,7 @@ from dataenv.chat import make_model, structured
 from dataenv.chat.breaker import Breaker
 from dataenv.chat.budget import ChatBudget, Prices
 from dataenv.chat.cache import Cache
-from dataenv.chat.ledger import Ledger
+from dataenv.chat.ledger import Journal, Ledger
 from dataenv.chat.loop import run
 from dataenv.chat.question import Answer, Completion, Failure, Model, Question, Trouble
 from dataenv.chat.structured import Mismatch
@@ -49,6 +49,7 @@ class Client:
         patience: seconds of nothing but failures after which the server is given up; see `Breaker`.
         budget, prices: the most tokens and dollars to use, and what a million tokens cost.
         cache: a folder for completions by question, shared by any number of runs; None keeps none.
+        usage: a file in which what was used is kept, and goes on where it ended; None keeps it in memory only.
         tape: a `Tape` that records what is asked and answered, or replays it in place of the model.
 
     The constructor opens nothing. `ledger` counts what was used.
@@ -66,6 +67,7 @@ class Client:
         budget: ChatBudget | None = None,
         prices: Prices | None = None,
         cache: Path | str | None = None,
+        usage: Path | str | None = None,
         tape: Tape | None = None,
     ) -> None:
         if min(concurrency, tries) < 1 or not all(seconds >= 0 for seconds in (wait, longest_wait, patience)):
@@ -80,7 +82,8 @@ class Client:
         self.tries, self.wait, self.longest_wait, self.patience = tries, wait, longest_wait, patience
         self.cache = None if cache is None else Cache(cache)
         self.tape = tape
-        self.ledger = Ledger()
+        self.journal = None if usage is None else Journal(usage)
+        self.ledger = Ledger() if self.journal is None else Ledger(**self.journal.read())
         self.breaker = Breaker(self.model.where, patience)
         self._slots = asyncio.Semaphore(concurrency)
         self._twins: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -121,8 +124,9 @@ class Client:
     def close(self) -> None:
         """Free connections, engine and tape; safe to call twice."""
         self._run(self.model.close())
-        if self.tape is not None:
-            self.tape.close()
+        for file in (self.tape, self.journal):
+            if file is not None:
+                file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -159,7 +163,7 @@ class Client:
             raise
 
     async def _answer(self, question: Question, stored: bool) -> Answer | Failure:
-        used = _Used()
+        used = _Used(self.ledger, self.journal if stored else None)
         try:
             completion = await self._complete(question, used, stored)
             data, repaired = None, False
@@ -239,21 +243,19 @@ class Client:
                 most = min(self.longest_wait, self.wait * 2 ** (tried - 1))
                 async with self.breaker.watch():  # which waits out a Retry-After, and ends the wait when it opens
                     await asyncio.sleep(self._jitter.uniform(0, most))
-            used.retries += 1
-            self.ledger.retries += 1
+            used.add(retries=1)
         raise AssertionError("unreachable")
 
     async def _try(self, question: Question, used: _Used) -> Completion:
         async with self.budget.call(question, self.prices) as charge, self.breaker.watch():
             charge.in_full()  # also if this is cancelled
             begun = time.monotonic()
-            self.ledger.calls += 1
-            used.calls += 1
+            used.add(calls=1)
             try:
                 completion = await self.model.complete(question)
             except Trouble as trouble:
                 if trouble.lost:
-                    self.ledger.lost += 1
+                    used.add(lost=1)
                 else:
                     charge.nothing()
                 self.breaker.failed(trouble, begun)
@@ -267,19 +269,30 @@ class Client:
                 raise
             charge.exactly(completion)
             self.breaker.succeeded()
-        used.prompt_tokens += completion.prompt_tokens
-        used.completion_tokens += completion.completion_tokens
-        self.ledger.prompt_tokens += completion.prompt_tokens
-        self.ledger.completion_tokens += completion.completion_tokens
-        self.ledger.dollars += charge.dollars
+        used.add(
+            prompt_tokens=completion.prompt_tokens,
+            completion_tokens=completion.completion_tokens,
+            dollars=charge.dollars,
+        )
         return completion
 
 
 @dataclass
 class _Used:
-    """What one question has used so far."""
+    """What one question has used so far, which ledger and journal are told, too."""
 
+    ledger: Ledger
+    journal: Journal | None
     calls: int = 0
     retries: int = 0
+    lost: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    dollars: float = 0.0
+
+    def add(self, **used: float) -> None:
+        for name, n in used.items():
+            setattr(self, name, getattr(self, name) + n)
+            setattr(self.ledger, name, getattr(self.ledger, name) + n)
+        if self.journal is not None:
+            self.journal.write(used)

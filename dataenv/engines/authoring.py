@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from dataenv.chat.templates import prompts
 from dataenv.engines.exemplars import Exemplars, told
-from dataenv.protocols import AuthoredTask
-from dataenv.records import UNMATCHED, Example, Request
+from dataenv.records import UNMATCHED, Example, Problem, Request
 
 TOLD = 20
 """Problems written in the same call of the engine, the latest, that a further question tells not to write again."""
@@ -61,10 +60,21 @@ class InWords:
         return Example(prompt=written["problem"].strip(), completion=completion, answer=answer, skill=skill)
 
 
+class Authored(Protocol):
+    """What `protocols.AuthoredTask` has besides what every task has."""
+
+    row_form: Mapping[str, Any]
+    row_guide: str
+
+    def told(self, problem: Problem) -> dict[str, Any]: ...
+
+    def read(self, written: Mapping[str, Any]) -> Problem: ...
+
+
 class InForm:
     """A row is what the task says it is; see `protocols.AuthoredTask`."""
 
-    def __init__(self, task: AuthoredTask) -> None:
+    def __init__(self, task: Authored) -> None:
         self.task = task
         self.schema = rows_of(task.row_form)
 

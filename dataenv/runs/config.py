@@ -72,7 +72,8 @@ class RunConfig(Record):
                 "model.key is no option to set, for a run's settings are written down; put the key into the "
                 "environment, as OPENAI_API_KEY or VLLM_API_KEY."
             )
-        client: Client = self._make("model", make_client, self.model, cache=cache)
+        usage = None if cache is None else cache / "usage.jsonl"
+        client: Client = self._make("model", make_client, self.model, cache=cache, usage=usage)
         return client
 
     def build_env(self, discovery: Discovery | None = None, client: Client | None = None) -> TeachingEnv[Any, Any]:

@@ -12,7 +12,7 @@ import platform
 import resource
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, chdir, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,7 +23,7 @@ from gymnasium.utils import seeding
 from pydantic import ValidationError
 
 from dataenv.chat.introduce import introduce
-from dataenv.chat.ledger import Ledger
+from dataenv.chat.ledger import USED, Ledger
 from dataenv.envs.teaching import Situation, TeachingEnv
 from dataenv.errors import DataEnvError, InvalidData, RunError
 from dataenv.examine import Examination
@@ -163,10 +163,13 @@ def _built(
 
 
 class _Meter:
-    """What the run's language model was asked and took, and the exercises a student tried, since the last reading."""
+    """What the run's language model was asked and took, and the exercises a student tried, since the last reading; the
+    first reading has what earlier processes used besides what `events` say, in a step that they did not finish."""
 
-    def __init__(self, client: Client | None, exercises: Exercises) -> None:
-        self._client, self._before, self._exercises = client, Ledger().as_dict(), exercises
+    def __init__(self, client: Client | None, exercises: Exercises, events: Sequence[Mapping[str, Any]]) -> None:
+        said = [event.get("chat", {}) for event in events]
+        self._client, self._exercises = client, exercises
+        self._before = Ledger(**{name: sum(chat.get(name, 0) for chat in said) for name in USED}).as_dict()
 
     def read(self) -> dict[str, Any]:
         tried = self._exercises.read()
@@ -185,7 +188,7 @@ def _teach_and_examine(config: RunConfig, files: RunFolder, tell: Any, client: C
     exercises = Exercises(env.task, env.student)
     if isinstance(teacher, Exercising):
         teacher.take_exercises(exercises)
-    meter = _Meter(client, exercises)
+    meter = _Meter(client, exercises, files.events)
     try:
         _must_have_its_data(files, env.task)
         state = _restored(config, files, env, teacher)

@@ -68,6 +68,9 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_end_without_asking_twice(kin
     for kept in (1, 2, 3, 4):
         (tmp_path / "run/events.jsonl").write_bytes(b"".join(lines[:kept]))
         assert resume(tmp_path / "run")["hash"] == whole["hash"]
+        said = [event["chat"] for event in events(tmp_path / "run") if "chat" in event]
+        assert sum(chat["calls"] for chat in said) == asked  # also those of steps that were done again
+        assert sum(chat["prompt_tokens"] for chat in said) == 5 * asked
     assert len(server.chats) == asked
 
 

@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from dataenv.chat.cache import Cache
+from dataenv.chat.ledger import USED, Journal
 from dataenv.chat.question import Answer, Completion, Failure, Question, Trouble
 from dataenv.chat.tape import Tape
 from dataenv.errors import BudgetSpent, CallFailed, InvalidData, NotOnTape
@@ -273,3 +274,51 @@ def test_threads_that_record_do_not_tear_each_others_lines(scripted, make, tmp_p
         for thread in threads:
             thread.join()
     assert len({json.loads(line)["key"] for line in (tmp_path / "tape").read_text().splitlines()}) == 120
+
+
+# -- usage ------------------------------------------------------------------------------------------------------------
+
+
+def test_usage_goes_on_where_it_ended_retries_and_lost_tries_included(scripted, make, tmp_path):
+    file = tmp_path / "used/usage.jsonl"
+    troubles = iter([Trouble("busy"), Trouble("reset", lost=True)])
+    first = make(scripted(lambda question: next(troubles, "fine")), usage=file)
+    first.ask(["a", "b"])
+    assert (first.ledger.calls, first.ledger.retries, first.ledger.lost) == (4, 2, 1)
+    second = make(scripted(), usage=file)  # the first was not closed: it may as well have been killed
+    assert {name: getattr(second.ledger, name) for name in USED} == {name: getattr(first.ledger, name) for name in USED}
+    assert second.ledger.answers == 0
+    second.ask(["c"])
+    assert Journal(file).read()["calls"] == 5
+
+
+def test_a_line_that_a_kill_left_unfinished_counts_for_nothing(tmp_path):
+    file = tmp_path / "usage.jsonl"
+    journal = Journal(file)
+    journal.write({"calls": 1})
+    journal.close()
+    with file.open("ab") as torn:
+        torn.write(b'{"calls": 1, "prompt_to')
+    after = Journal(file)
+    assert after.read()["calls"] == 1
+    after.write({"calls": 1, "dollars": 0.5})
+    after.close()
+    assert (Journal(file).read()["calls"], Journal(file).read()["dollars"]) == (2, 0.5)
+    file.write_bytes(b'[1]\n{"other": 1}\n{"calls": "x"}\nnull\n')
+    assert set(Journal(file).read().values()) == {0}
+
+
+def test_a_question_that_only_looks_whether_the_model_is_there_leaves_no_file(scripted, make, tmp_path):
+    class Unsure(scripted):
+        async def check(self):
+            return False
+
+    client = make(Unsure(), usage=tmp_path / "usage.jsonl", cache=tmp_path / "cache")
+    client.check()
+    assert client.ledger.calls == 1 and not list(tmp_path.iterdir())
+
+
+def test_usage_that_cannot_be_written_is_said(scripted, make, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidData, match=r"usage\.jsonl cannot be written"):
+        make(scripted(), usage=tmp_path / "file/usage.jsonl").ask(["a"])

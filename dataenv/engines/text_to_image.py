@@ -15,7 +15,7 @@ from dataenv.engines.authoring import InForm
 from dataenv.engines.confirming import Confirmed
 from dataenv.engines.llm import LLM
 from dataenv.engines.writing import Call
-from dataenv.errors import GenerationFailed, MissingDependency
+from dataenv.errors import GenerationFailed, InvalidData, MissingDependency
 from dataenv.images import encoded
 from dataenv.protocols import AuthoredTask, Task
 from dataenv.records import Example, Image, Problem, Prompt, Request
@@ -136,10 +136,10 @@ class TextToImage(LLM):
     "unpainted" or "unconfirmed".
 
     Args:
-        model: the painter's; see `Painter`. `painter` holds further settings of it, or is one (an object with `model`
-            and `paint`).
+        model, steps, guidance, side, device: the painter's; see `Painter`. `painter` stands for all of them: any object
+            with `model` and `paint`.
         judge: id of the image student that checks pictures against questions ("vlm:ORG/NAME"), or "none" to teach rows
-            that nobody has checked; there is no default.
+            that nobody has checked; InvalidData without.
         samples, agreement: of `Confirmed`.
     """
 
@@ -150,17 +150,25 @@ class TextToImage(LLM):
         model: str = "stabilityai/sdxl-turbo",
         *,
         task: Task,
-        judge: str,
+        judge: str = "",
         samples: int = 5,
         agreement: float = 0.6,
-        painter: Mapping[str, Any] | Painter | None = None,
+        steps: int = 4,
+        guidance: float = 0.0,
+        side: int | None = None,
+        device: str | None = None,
+        painter: Painter | None = None,
         **options: Any,
     ) -> None:
         super().__init__(task, **{**options, "solutions": 0})  # who sees no picture solves no problem
         self.author = InForm(cast(AuthoredTask, Described()))  # of a task it uses no more than that
-        settings = {} if painter is None else painter
-        self.painter = Painter(model, **settings) if isinstance(settings, Mapping) else settings
+        self.painter = painter or Painter(model, steps=steps, guidance=guidance, side=side, device=device)
         self.judge = None
+        if not judge:
+            raise InvalidData(
+                "The text-to-image engine does not teach pictures that nobody has looked at: set its judge to an image "
+                "student's id (--set engine.judge=vlm:ORG/NAME), or to 'none' if they shall be taught unchecked."
+            )
         if judge != NONE:
             self.judge = Confirmed(judge, task=task, samples=samples, agreement=agreement)
 

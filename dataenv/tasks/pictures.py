@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from dataenv.errors import InvalidData, MissingDependency, Note
+from dataenv.images import FORMATS
 from dataenv.records import Image, Problem, Prompt, Split, Verdict
 from dataenv.tasks.fixed import FixedTask
 from dataenv.verifiers.short_answer import same_short
-
-FORMATS = ("PNG", "JPEG", "WEBP")
 
 
 def fault(image: Image) -> str | None:

@@ -159,8 +159,10 @@ def test_rows_without_a_picture_or_an_answer_are_not_the_judges_affair(task, see
 
 
 def test_who_judges_must_be_said(task):
-    with pytest.raises(InvalidData, match="judge"):
+    with pytest.raises(InvalidData, match=r"engine\.judge"):
         engines.make("text-to-image", task=task)
+    with pytest.raises(InvalidData, match="painter: steps"):
+        engines.make("text-to-image", task=task, judge="none", steps=0)
     with pytest.raises(InvalidData, match="agreement"):
         filters.make("confirmed:vlm:x/y", task=task, agreement=2)
 

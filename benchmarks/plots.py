@@ -155,7 +155,8 @@ def _axis(low: float, high: float, most: int) -> tuple[float, float, float]:
     rough = span / max(most, 2)
     scale = 10.0 ** math.floor(math.log10(rough))
     step = next(scale * factor for factor in (1, 2, 5, 10) if scale * factor >= rough * 0.999)
-    return math.floor(low / step + 1e-9) * step, (math.ceil(high / step - 1e-9) or 1) * step, step
+    bottom, top = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return bottom * step, max(top, bottom + 1) * step, step
 
 
 def _grid(low: float, high: float, step: float, inside: tuple[float, float] | None = None) -> list[float]:

@@ -171,6 +171,10 @@ def _read(
         own = dict(table)
         label = str(own.pop("name", "") or f"cell {i + 1}")
         entrants = _entrants(own.pop("teachers"), f"{label}: teachers", found) if "teachers" in own else common
+        together = (*entrants, *added)
+        labels = Counter(entrant.label for entrant in together)
+        found += [f"{label}: '{who}' competes more than once; name one of them" for who, n in labels.items() if n > 1]
+        found += _without_controls(label, together)
         fields = {**content.get("run", {}), **own}
         if fixed := {"teacher", "no_state", "seed"} & fields.keys():
             found.append(f"{label}: {', '.join(sorted(fixed))} differ from run to run; leave them out of the cells")
@@ -180,10 +184,6 @@ def _read(
             faults = error.errors() if isinstance(error, ValidationError) else [{"loc": ("run",), "msg": str(error)}]
             found += [f"{label}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults]
             continue
-        together = (*entrants, *added)
-        labels = Counter(entrant.label for entrant in together)
-        found += [f"{label}: '{who}' competes more than once; name one of them" for who, n in labels.items() if n > 1]
-        found += _without_controls(label, together)
         cells.append(Cell(name=label, run=run, entrants=together))
     if twice := [label for label, n in Counter(slug(cell.name) for cell in cells).items() if n > 1]:
         found.append(f"cells: {', '.join(twice)} stands there more than once; cells need names of their own")

@@ -22,7 +22,7 @@ from dataenv.registry import Entry
 from dataenv.students import students
 from dataenv.tasks import tasks
 
-KEYS = {"exam_before", "exam_after", "gain", "gain_se", "steps", "rows", "seconds", "run", "hash"}
+KEYS = {"exam_before", "exam_after", "gain", "gain_se", "selected_step", "steps", "rows", "seconds", "run", "hash"}
 SMALL = ["--steps", "2", "--rows", "12", "--feedback", "4", "--exam", "5", "--teacher", "random"]
 TOY = ["--task", "exam-toy", "--student", "scripted"]
 MICRO = ["--task", "drills", "--student", "micro", "--rows", "32", "--feedback", "2", "--exam", "2"]

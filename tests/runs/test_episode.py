@@ -237,7 +237,7 @@ def test_the_result_says_what_the_events_say(world, config, tmp_path):
     result = start(config, tmp_path / "run")
     exam = events(tmp_path / "run")[-2]
     assert set(result) == {
-        "exam_before", "exam_after", "gain", "gain_se", "steps", "rows", "seconds", "run", "hash",
+        "exam_before", "exam_after", "gain", "gain_se", "selected_step", "steps", "rows", "seconds", "run", "hash",
     }  # fmt: skip
     assert result["exam_before"] == exam["before"]["accuracy"]
     assert result["exam_after"] == exam["after"]["accuracy"]

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from dataenv.errors import InvalidData
 from dataenv.records import Image, Problem, Prompt, Split, content_hash
-from dataenv.tasks.pictures import PictureTask, encoded
+from dataenv.tasks.pictures import PictureTask, picture_in
 from dataenv.tasks.sources import Folder, Hub, Row
 
 REVISION = "a6e72d6e1b912da88af8b2f9eba05d5ea8ec2dd8"
@@ -101,7 +101,7 @@ class GQA(PictureTask):
     def _pictures(self, part: str, questions: Iterable[Question]) -> dict[str, Image]:
         wanted = {question.picture for question in questions}
         return {
-            row["id"]: encoded(row.get("image")) for _, row in self._rows(part, "images") if row.get("id") in wanted
+            row["id"]: picture_in(row.get("image")) for _, row in self._rows(part, "images") if row.get("id") in wanted
         }
 
 

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from dataenv.errors import InvalidData
 from dataenv.records import Problem, Prompt, Split, Verdict
-from dataenv.tasks.pictures import PictureTask, encoded
+from dataenv.tasks.pictures import PictureTask, picture_in
 from dataenv.tasks.sources import Folder, Hub, Row
 from dataenv.verifiers.short_answer import LONGEST, first_choice, short
 
@@ -104,7 +104,7 @@ def _group(where: str, row: Row, number: int) -> list[Problem]:
             problems.append(
                 Problem(
                     prompt=Prompt(
-                        text=f"{text.strip()}\n{instruction}", images=(encoded(row.get(f"Image_{picture}")),)
+                        text=f"{text.strip()}\n{instruction}", images=(picture_in(row.get(f"Image_{picture}")),)
                     ),
                     answer=answer.strip(),
                     skill=skill,

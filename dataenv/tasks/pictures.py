@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from dataenv.errors import InvalidData, MissingDependency, Note
-from dataenv.images import FORMATS
+from dataenv.errors import InvalidData, Note
+from dataenv.images import fault
 from dataenv.records import Image, Problem, Prompt, Split, Verdict
 from dataenv.tasks.fixed import FixedTask
 from dataenv.verifiers.short_answer import same_short
 
 
-def fault(image: Image) -> str | None:
-    """Why a picture cannot be shown to a student; None when it can. MissingDependency without Pillow."""
-    try:
-        import PIL.Image
-    except ImportError as error:
-        raise MissingDependency('Pictures need Pillow: pip install "dataenv[tasks]".') from error
-    if not image.data:
-        return "there is none"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # Pillow warns of pictures of absurd size, and of broken metadata
-            with PIL.Image.open(io.BytesIO(image.data), formats=FORMATS) as picture:
-                picture.draft("RGB", (32, 32))  # a JPEG is then decoded at a quarter of the cost, all of it still read
-                picture.load()
-    except Exception as error:  # a broken file makes the decoders raise nearly anything
-        return str(error).partition("<")[0].strip() or type(error).__name__
-    return None
-
-
-def encoded(value: Any) -> Image:
+def picture_in(cell: Any) -> Image:
     """The picture in a cell of a table: bytes, or an object that holds them as `bytes`; empty where there is none."""
-    data = value.get("bytes") if isinstance(value, dict) else value
+    data = cell.get("bytes") if isinstance(cell, dict) else cell
     return Image(data=data if isinstance(data, bytes) else b"")
 
 

@@ -6,8 +6,9 @@ from collections import Counter
 import pytest
 
 from dataenv.errors import InvalidData, MissingDependency, Note
+from dataenv.images import fault
 from dataenv.records import Image, Problem, Prompt
-from dataenv.tasks import pictures, tasks
+from dataenv.tasks import tasks
 from dataenv.tasks.easy_vqa import EasyVQA
 from dataenv.tasks.gqa import GQA
 from dataenv.tasks.naturalbench import NaturalBench
@@ -30,7 +31,7 @@ def test_a_picture_is_in_one_split_with_all_its_questions(easy_vqa_folder, gqa_f
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"", "none"),
+        (b"", "empty"),
         (b"not a picture", "cannot identify"),
         (PNG[:120], ""),
         (PNG[:-20] + b"\0" * 8 + PNG[-12:], ""),
@@ -38,15 +39,15 @@ def test_a_picture_is_in_one_split_with_all_its_questions(easy_vqa_folder, gqa_f
     ],
 )
 def test_what_is_wrong_with_a_picture_is_said(data, said):
-    found = pictures.fault(Image(data=data))
+    found = fault(Image(data=data))
     assert found and said in found and "<" not in found
-    assert pictures.fault(Image(data=PNG)) is None
+    assert fault(Image(data=PNG)) is None
 
 
 def test_without_pillow_the_command_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "PIL.Image", None)
     with pytest.raises(MissingDependency, match="pip install"):
-        pictures.fault(Image(data=PNG))
+        fault(Image(data=PNG))
 
 
 def test_pictures_that_cannot_be_read_are_named_left_out_and_counted(tmp_path, easy_vqa_folder):
@@ -58,7 +59,7 @@ def test_pictures_that_cannot_be_read_are_named_left_out_and_counted(tmp_path, e
             json.dumps([*rows, ["what shape is in the image?", "box", 777]])
         )
     task = EasyVQA(str(tmp_path))
-    with pytest.warns(Note, match=r"left out: test/images/777.png \(there is none\); train/images/777"):
+    with pytest.warns(Note, match=r"left out: test/images/777.png \(it is empty\); train/images/777"):
         found = task.problems("exam", None, 0)
     assert task.unreadable == 2 and len(found) == 160 and "box" not in {problem.answer for problem in found}
 

@@ -90,6 +90,8 @@ class ImageEncoder(Encoder):
 
     def _processed(self, text: str, images: Sequence[Image]) -> tuple[list[int], Looks]:
         """Token ids and looks, from those held where they are of the latest."""
+        if not images:
+            return self._process(text, images)
         key = (text, *(image.sha256 for image in images))
         if key in self._held:
             self._held.move_to_end(key)

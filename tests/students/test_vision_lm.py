@@ -359,6 +359,7 @@ def test_looks_beyond_what_is_held_are_made_again(monkeypatch):
     student = student_of("smolvlm")
     prompts = [student.encoder.prompt(prompt) for prompt in SEEING]
     first = [prompt.look() for prompt in prompts]
+    student.encoder.prompt(BLIND)
     assert len(student.encoder._held) == 1
     again = [prompt.look() for prompt in prompts]
     for one, other in zip(first, again, strict=True):

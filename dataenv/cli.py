@@ -143,6 +143,9 @@ def run(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="An option of a part, e.g. --set student.learning_rate=5e-4.")
     ] = None,
+    unsafe_code: Annotated[
+        bool, typer.Option("--unsafe-code", help="Tasks of code: run it without a sandbox, with all your rights.")
+    ] = False,
     out: Annotated[
         str | None, typer.Option(metavar="PATH", help="Run folder; runs/TASK-STUDENT-TEACHER-SEED when left out.")
     ] = None,
@@ -175,6 +178,8 @@ def run(
     }
     if preset is not None:
         settings = merged(settings_of(preset, env), _given(context, settings))
+    if unsafe_code:
+        settings["options"].setdefault("task", {})["unsafe_code"] = True
     try:
         config = RunConfig(**settings)
     except ValidationError as error:

@@ -55,11 +55,12 @@ def extract(response: str, entry: str | None = None) -> str:
     if few:
         defining = [text for text in few if entry and defines(text, entry)]
         return (defining[-1] if defining else max(few, key=len)).strip("\n")
-    begin = _BEGINS.search(response)
+    text = response.lstrip() if _BEGINS.match(response.lstrip()) else response
+    begin = _BEGINS.search(text)
     if begin is None:
         return response.strip("\n")
     kept: list[str] = []
-    for line in response[begin.start() :].splitlines():
+    for line in text[begin.start() :].splitlines():
         if not _CODE_LINE.match(line):
             break
         kept.append(line)

@@ -14,11 +14,12 @@ from dataenv.protocols import ProceduralTask, Task
 from dataenv.records import Example, Problem, Prompt, normalise
 from dataenv.tasks import tasks
 from dataenv.tasks.splits import SHARES, draw, draw_texts, split_of
+from dataenv.verifiers.sandbox import IsolationMissing, shared
 
 DATA = Path(os.environ.get("DATAENV_TEST_DATA", Path(__file__).parents[3] / "shared/data"))
 PROCEDURAL = ["drills", "drills:addition,sorting", "arithmetic", "reasoning-gym:gcd,palindrome_generation", "scenes"]
-PROCEDURAL += ["tool-drills", "tool-drills:simple,sequence"]
-FIXED = ["gsm8k", "jsonl", "easy-vqa", "gqa", "naturalbench", "bfcl", "mnms"]
+PROCEDURAL += ["tool-drills", "tool-drills:simple,sequence", "code-drills", "code-drills:each"]
+FIXED = ["gsm8k", "jsonl", "easy-vqa", "gqa", "naturalbench", "bfcl", "mnms", "math", "hf", "mbpp"]
 NASTY = [
     "",
     " ",
@@ -43,17 +44,44 @@ NASTY = [
 ]
 
 
+def competition(i):
+    """A problem as MATH has them."""
+    topic = ("Algebra", "Geometry", "Precalculus")[i % 3]
+    solution = rf"Half of ${i}$ is $\boxed{{\frac{{{i}}}{{2}}}}$."
+    return {"problem": f"What is half of ${i}$?", "level": f"Level {i % 5 + 1}", "type": topic, "solution": solution}
+
+
 @pytest.fixture(scope="module", params=PROCEDURAL + FIXED)
 def task(request, tmp_path_factory):
     if request.param == "gsm8k":
         if not (DATA / "gsm8k").is_dir():
             pytest.skip(f"no GSM8K at {DATA / 'gsm8k'} (set DATAENV_TEST_DATA)")
         return tasks.make(f"gsm8k:{DATA / 'gsm8k'}")
+    if request.param.startswith(("code-drills", "mbpp")):
+        try:
+            shared().check()
+        except IsolationMissing as error:
+            pytest.skip(str(error))
+    if request.param == "mbpp":
+        if not (DATA / "mbppplus").is_dir():
+            pytest.skip(f"no MBPP+ at {DATA / 'mbppplus'} (set DATAENV_TEST_DATA)")
+        return tasks.make(f"mbpp:{DATA / 'mbppplus'}")
     if request.param == "jsonl":
         path = tmp_path_factory.mktemp("jsonl") / "rows.jsonl"
         rows = [{"prompt": f"What is {i} + 1?", "answer": i + 1, "skill": "ab"[i % 2]} for i in range(300)]
         path.write_text("\n".join(map(json.dumps, rows)))
         return tasks.make(f"jsonl:{path}")
+    if request.param == "hf":
+        pytest.importorskip("datasets")
+        path = tmp_path_factory.mktemp("hf") / "rows.csv"
+        path.write_text("question,label\n" + "".join(f"What is {i} + 1?,{i + 1}\n" for i in range(300)))
+        return tasks.make(f"hf:{path}", prompt="question", answer="label")
+    if request.param == "math":
+        folder = tmp_path_factory.mktemp("math")
+        for part, start in (("test", 0), ("train", 1000)):
+            rows = [competition(i) for i in range(start, start + 400)]
+            (folder / f"{part}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        return tasks.make(f"math:{folder}")
     if request.param == "bfcl":
         pytest.importorskip("bfcl_eval")
     if request.param in ("easy-vqa", "gqa", "naturalbench", "mnms"):

@@ -22,7 +22,7 @@ from dataenv.verifiers.latex import LONGEST, final_answer, tidy
 from dataenv.verifiers.rational import read_number, same_value
 from dataenv.verifiers.workers import CallFailed, LimitExceeded, Pool
 
-SECONDS = 3.0
+SECONDS = 5.0
 """What the worst expression may cost."""
 
 _MOST = 64

@@ -13,6 +13,7 @@ from dataenv.errors import InvalidData, UnknownId
 from dataenv.protocols import ProceduralTask, Task
 from dataenv.records import Example, Problem, Prompt, normalise
 from dataenv.tasks import tasks
+from dataenv.tasks.math import TOPICS
 from dataenv.tasks.splits import SHARES, draw, draw_texts, split_of
 from dataenv.verifiers.sandbox import IsolationMissing, shared
 
@@ -46,9 +47,13 @@ NASTY = [
 
 def competition(i):
     """A problem as MATH has them."""
-    topic = ("Algebra", "Geometry", "Precalculus")[i % 3]
     solution = rf"Half of ${i}$ is $\boxed{{\frac{{{i}}}{{2}}}}$."
-    return {"problem": f"What is half of ${i}$?", "level": f"Level {i % 5 + 1}", "type": topic, "solution": solution}
+    return {
+        "problem": f"What is half of ${i}$?",
+        "level": f"Level {i % 5 + 1}",
+        "type": TOPICS[i % 7],
+        "solution": solution,
+    }
 
 
 @pytest.fixture(scope="module", params=PROCEDURAL + FIXED)
@@ -78,8 +83,8 @@ def task(request, tmp_path_factory):
         return tasks.make(f"hf:{path}", prompt="question", answer="label")
     if request.param == "math":
         folder = tmp_path_factory.mktemp("math")
-        for part, start in (("test", 0), ("train", 1000)):
-            rows = [competition(i) for i in range(start, start + 400)]
+        for part, start in (("test", 0), ("train", 400)):
+            rows = [competition(i) for i in range(start, 12 * start + 400)]
             (folder / f"{part}.jsonl").write_text("\n".join(map(json.dumps, rows)))
         return tasks.make(f"math:{folder}")
     if request.param == "bfcl":

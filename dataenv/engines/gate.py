@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
+from os.path import commonprefix
 
 from dataenv.images import UNREADABLE, readable
 from dataenv.protocols import Task
@@ -55,7 +56,9 @@ class Gate:
         prompts = {prompt.key: prompt for prompt in (*protected, *task.held_out())}
         # The same words about another picture are another question.
         texts = [prompt.text for prompt in prompts.values() if not prompt.images]
-        counts = Counter(hash(gram) for text in texts for gram in ngrams(text))
+        # What all end in (how to answer, say) is wording, and so is a run of words that goes on into it.
+        ending = commonprefix([text[::-1] for text in texts]) if len(texts) > 1 else ""  # noqa: RUF071
+        counts = Counter(hash(gram) for text in texts for gram in ngrams(text[: len(text) - len(ending)]))
         self._keys = frozenset(prompts)
         wording = {hash(gram) for prompt in open_ for gram in ngrams(prompt.text)}
         self._ngrams = frozenset(gram for gram, count in counts.items() if count == 1) - wording

@@ -116,6 +116,15 @@ def test_images_that_cannot_be_read_are_not_taught():
         assert gate.fault(row(Prompt(text="?", images=(whole, Image(data=bad)))), set()) == "unreadable"
 
 
+def test_how_to_answer_is_no_evidence_whatever_word_stands_before_it():
+    """Else most questions that end in a word of an exam question would be lost, where all end in an instruction."""
+    asks = "\n\nAnswer with nothing but the calls, as in tool of value, or nothing at all."
+    gate = Gate(Silent(), [Prompt(text=f"Who came in 1911?{asks}"), Prompt(text=f"{LONG} in 2022?{asks}")])
+    assert gate.fault(row(f"Who left in 2022?{asks}"), set()) is None
+    assert gate.fault(row(f"Who came in 1911?{asks}"), set()) == "contaminated"
+    assert gate.fault(row(f"So: {LONG} in 2023?{asks}"), set()) == "contaminated"
+
+
 def test_the_gate_keeps_no_protected_text():
     secret = f"canary {LONG}"
     gate = Gate(Silent(), [Prompt(text=secret)])

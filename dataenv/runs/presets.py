@@ -31,8 +31,30 @@ TEXT_STUDENT: Settings = {  # math, code and tool use; rank, alpha and dropout 0
     "max_length": 1024,
     "dtype": "bfloat16",
 }
+IMAGE_STUDENT: Settings = {  # dropout 0.05, weight decay 1e-6 and a warm-up of 2 updates are not done here
+    "rank": 16,
+    "alpha": 32.0,
+    "learning_rate": 2e-5,
+    "epochs": 10,
+    "batch": 16,
+    "dtype": "bfloat16",
+    "template": "{prompt}",  # the question alone
+    "shots": 0,
+}
 CLIENT: Settings = {"tries": 3, "wait": 1.0, "longest_wait": 30.0}
 ENGINE: Settings = {"batch": 10, "temperature": None}  # ten specifications a call, at the server's own temperature
+
+ALL: Settings = {
+    "model": "openai:gpt-4o",
+    "regime": "retrain",
+    "feedback": None,  # all there are, as the exam
+    "exam": None,
+    "select": "best",
+}
+CODE: Settings = {**ALL, "task": "livecodebench", "student": "meta-llama/Meta-Llama-3-8B-Instruct", "engine": "llm"}
+SKILLS = 24  # as many as discovery by a language model finds at most; the original's were not counted
+TOOLS: Settings = {**ALL, "task": "mnms", "student": "meta-llama/Meta-Llama-3-8B-Instruct", "engine": "llm"}
+TOOL_STUDENT: Settings = {**TEXT_STUDENT, "max_length": 1600}  # of the examples; 1250 in the configuration file
 
 MATH: Settings = {  # MATH is fixed data: --task jsonl:FILE, with its topics as skills, and task.max_new_tokens=350
     "student": "google/gemma-2-2b-it",
@@ -79,6 +101,83 @@ PRESETS: Mapping[str, Mapping[str, Settings]] = {
                 "engine": ENGINE,
                 "env": {"organiser": "llm", "max_rows_per_skill": 200},  # the original's examples overshoot it
                 "teacher": {"new": 2, "rows": 30},
+            },
+        },
+    },
+    "paper:code": {
+        "open-ended": {
+            **CODE,
+            "teacher": "open-ended-llm",
+            "steps": 5,  # where each step's rows alone were taught, not all so far
+            "rows": 555,  # 5 for each error, of which there are 111 at most
+            "options": {
+                "student": TEXT_STUDENT,
+                "model": CLIENT,
+                "engine": {**ENGINE, "batch": 5},  # its second call, for the solution, was at temperature 0.2
+                "env": {"shown": 36},
+                "teacher": {"errors": 36},  # one in each call there; here one call plans them all
+            },
+        },
+        "skill-list": {
+            **CODE,
+            "skills": "llm",
+            "teacher": "skill-list-llm",
+            "steps": 20,
+            "rows": 5 * SKILLS,
+            "options": {"student": TEXT_STUDENT, "model": CLIENT, "engine": {**ENGINE, "batch": 5}},
+        },
+        "skill-tree": {
+            **CODE,
+            "skills": "llm",
+            "teacher": "skill-tree-llm",
+            "steps": 10,
+            "rows": 2 * 30 * SKILLS,  # the first step's 2 x 10
+            "options": {
+                "student": TEXT_STUDENT,
+                "model": CLIENT,
+                "engine": {**ENGINE, "batch": 5},
+                "env": {"organiser": "llm", "max_rows_per_skill": 200},
+                "teacher": {"new": 2, "rows": 10},
+            },
+        },
+    },
+    "paper:tools": {  # the original has no tree of tools
+        "open-ended": {
+            **TOOLS,
+            "teacher": "open-ended-llm",
+            "steps": 10,
+            "rows": 60,  # 2 for each error, 60 at most
+            "options": {
+                "student": TOOL_STUDENT,
+                "model": CLIENT,
+                "engine": {**ENGINE, "batch": 2},
+                "env": {"shown": 30},
+                "teacher": {"errors": 30},
+            },
+        },
+        "skill-list": {
+            **TOOLS,
+            "teacher": "skill-list-llm",
+            "steps": 10,
+            "rows": 60,  # 2 for each of 30 skills, at most
+            "options": {"student": TOOL_STUDENT, "model": CLIENT, "engine": {**ENGINE, "batch": 2}},
+        },
+    },
+    "paper:vqa": {  # whose examples of the other environments are not known to us
+        "open-ended": {
+            **ALL,
+            "task": "gqa",
+            "student": "vlm:google/paligemma-3b-pt-224",
+            "engine": "text-to-image",
+            "teacher": "open-ended-llm",
+            "steps": 5,
+            "rows": 1004,  # 2 for each error, of which there are 502 at most
+            "options": {
+                "student": IMAGE_STUDENT,
+                "model": CLIENT,
+                "engine": {"model": "stabilityai/sdxl-turbo", "judge": "none"},  # nobody looked at its pictures
+                "env": {"shown": 36},
+                "teacher": {"errors": 36},
             },
         },
     },

@@ -30,20 +30,18 @@ def call(monkeypatch, capsys, tmp_path):
 def test_its_parts_are_there_and_take_its_options(name, env):
     pytest.importorskip("torch")
     pytest.importorskip("openai")
-    settings = merged(preset(name, env), {"env": env, "task": "drills", "exam": 2, "feedback": 2, "skills": "gold"})
+    task = "scenes" if name == "paper:vqa" else "drills"
+    settings = merged(preset(name, env), {"env": env, "task": task, "exam": 2, "feedback": 2, "skills": "gold"})
     config = RunConfig(**settings)
     assert RunConfig.model_validate_json(config.model_dump_json()) == config
     teacher = config.build_teacher()
     with config.build_client() as client:
         made = config.build_env(client=client)
-    assert (teacher.name, made.engine.name, made.regime, made.rows) == (
-        f"{env}-llm",
-        "llm",
-        "retrain",
-        config.rows,
-    )
+    engine = "text-to-image" if name == "paper:vqa" else "llm"
+    assert (teacher.name, made.engine.name, made.regime, made.rows) == (f"{env}-llm", engine, "retrain", config.rows)
     recipe = made.student.recipe
-    assert (made.student.rank, recipe.learning_rate, recipe.epochs, recipe.batch) == (8, 1e-4, 3, 16)
+    expected = (16, 2e-5, 10, 16) if name == "paper:vqa" else (8, 1e-4, 3, 16)
+    assert (made.student.rank, recipe.learning_rate, recipe.epochs, recipe.batch) == expected
     assert (client.tries, client.model.name) == (3, "gpt-4o")
 
 
@@ -56,6 +54,23 @@ def test_budgets_of_the_papers_math_examples(env, steps, rows, most, call):
     assert (config.env, config.steps, config.rows, config.regime) == (env, steps, rows, "retrain")
     assert config.options.get("env", {}).get("max_rows_per_skill", 0) == most
     assert (config.feedback, config.exam, config.select, config.model) == (250, None, "best", "openai:gpt-4o")
+
+
+@pytest.mark.parametrize(
+    ("name", "env", "task", "steps", "rows"),
+    [
+        ("paper:code", "open-ended", "livecodebench", 5, 555),
+        ("paper:code", "skill-list", "livecodebench", 20, 120),
+        ("paper:code", "skill-tree", "livecodebench", 10, 1440),
+        ("paper:tools", "open-ended", "mnms", 10, 60),
+        ("paper:tools", "skill-list", "mnms", 10, 60),
+        ("paper:vqa", "open-ended", "gqa", 5, 1004),
+    ],
+)
+def test_budgets_of_the_papers_other_examples(name, env, task, steps, rows, call):
+    config, _ = call("--preset", name, "--env", env)
+    assert (config.task, config.steps, config.rows, config.regime) == (task, steps, rows, "retrain")
+    assert (config.feedback, config.exam, config.select) == (None, None, "best")
 
 
 def test_what_is_given_overrides_it_also_where_it_is_the_usual_value(call):
@@ -92,6 +107,6 @@ def test_equal_words_give_equal_settings_and_the_data_stay_as_they_are(call):
 
 def test_an_unknown_one_is_refused_in_a_sentence(call):
     config, err = call("--preset", "paper:maths")
-    assert config is None and "No preset is called 'paper:maths'; there is 'paper:math'." in err
+    assert config is None and "No preset is called 'paper:maths'; there is 'paper:math'" in err
     config, err = call("--preset", "paper:math", "--env", "skill")
     assert config is None and "no settings for --env skill; it has open-ended, skill-list, skill-tree" in err

@@ -28,8 +28,9 @@ pass is to give answers that the tests accept. What remains: code may remember e
 same thing twice ask it once; and tests that accept everything are passed by anything. Whoever writes the tests can say
 that they are passed; that is what tests are. Arguments are passed as copies: what a function does to them is not seen.
 
-Where namespaces cannot be had but bubblewrap works, each trial runs in two bubblewraps instead (some 20 times slower,
-the same protection). Where neither can be had nothing is run, and IsolationMissing says what to allow or to install.
+Where namespaces cannot be had but bubblewrap works, each trial runs in two bubblewraps instead: some 20 times slower,
+with the system's libraries to be read as well, and files limited each and not together. Where neither can be had
+nothing is run, and IsolationMissing says what to allow or to install.
 `Sandbox(unsafe=True)` runs code all the same, as this user, with nothing but limits and a clean environment around it.
 """
 
@@ -48,6 +49,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dataenv.errors import MissingDependency
+from dataenv.verifiers import sandbox_bubblewrap
 
 _ROOT = Path(__file__).parent
 _BOOT = """
@@ -55,8 +57,7 @@ import sys, types
 for name, folder in (("dataenv", None), ("dataenv.verifiers", {folder!r})):
     sys.modules[name] = module = types.ModuleType(name)
     module.__path__ = [folder] if folder else []
-from dataenv.verifiers.sandbox_server import main
-main({isolated})
+from dataenv.verifiers.sandbox_server import main, main_alone
 """
 """Starts the server without importing the package around it, which needs what a clean interpreter does not have."""
 
@@ -101,6 +102,7 @@ class Sandbox:
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._owner = 0
+        self._bwrap: str | None = None
 
     def trial(self, code: str, tests: str, *, entry: str | None, given: str = "") -> Outcome:
         """Whether `code` passes `tests`.
@@ -111,8 +113,9 @@ class Sandbox:
         for instance; `agree(found, expected, tolerance)` and `same_output(found, expected)` are there too.
         """
         trial = {"code": code, "tests": tests, "entry": entry, "given": given}
+        self.check()
         for attempt in (1, 2):
-            answer = self._ask(trial)
+            answer = self._ask(trial) if self._bwrap is None else self._wrapped(trial)
             if answer is not None:
                 return answer
             if attempt == 1:
@@ -122,7 +125,16 @@ class Sandbox:
     def check(self) -> None:
         """Start the server if need be. Raises IsolationMissing."""
         with self._lock:
-            self._started()
+            if self._bwrap is not None:
+                return
+            try:
+                self._started()
+            except IsolationMissing:
+                self._bwrap = sandbox_bubblewrap.found()
+                probe = {"code": "def f(): pass", "tests": "candidate()", "entry": "f", "given": ""}
+                if self._bwrap is None or not self._wrapped(probe).passed:
+                    self._bwrap = None
+                    raise
 
     def close(self) -> None:
         """End the server, and with it all trials; safe to call twice. The next trial starts a new one."""
@@ -154,12 +166,13 @@ class Sandbox:
                 if self._alive():
                     return Outcome(False, "the trial broke down")
                 return None
-        for line in found.splitlines():
-            try:
-                return Outcome(**json.loads(line))
-            except ValueError:  # torn: the judge was killed while it wrote
-                continue
-        return Outcome(False, "the trial broke down") if self._alive() else None
+        return _read(found) or (Outcome(False, "the trial broke down") if self._alive() else None)
+
+    def _wrapped(self, trial: dict[str, Any]) -> Outcome:
+        assert self._bwrap is not None
+        data = json.dumps(trial).encode("utf-8", "surrogatepass")
+        found = sandbox_bubblewrap.trial(self._bwrap, _BOOT.format(folder=str(_ROOT)), data, asdict(self.limits))
+        return _read(found) or Outcome(False, "the trial broke down")
 
     def _alive(self) -> bool:
         server = self._server
@@ -169,7 +182,7 @@ class Sandbox:
         if self._control is not None and self._owner == os.getpid():
             return self._control
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        boot = _BOOT.format(folder=str(_ROOT), isolated=not self.unsafe)
+        boot = f"{_BOOT.format(folder=str(_ROOT))}main({not self.unsafe})"
         with theirs:
             server: subprocess.Popen[bytes] = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-B", "-c", boot],
@@ -193,6 +206,15 @@ class Sandbox:
         ours.settimeout(None)
         self._server, self._control, self._owner = server, ours, os.getpid()
         return ours
+
+
+def _read(found: bytes) -> Outcome | None:
+    for line in found.splitlines():
+        try:
+            return Outcome(**json.loads(line))
+        except ValueError:  # torn: the judge was killed while it wrote
+            continue
+    return None
 
 
 def _refusal(why: str) -> str:

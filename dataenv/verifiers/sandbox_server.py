@@ -22,7 +22,7 @@ import socket
 import sys
 import sysconfig
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -95,6 +95,25 @@ def main(isolated: bool) -> None:
         if not os.fork():
             _leave(_warden, control, ends[0], Limits(json.loads(message)), proc)
         os.close(ends[0])
+
+
+def main_alone(role: str, limits: str, ends: Sequence[int]) -> None:
+    """Be the judge or the subject of one trial, in an isolation that another program has made."""
+    _keep(*ends)
+    bounds = Limits(json.loads(limits))
+    os.environ.clear()
+    sys.set_int_max_str_digits(0)
+    kernel.drop_capabilities()
+    kernel.landlock("/", "/tmp")
+    kernel.limit(bounds.resources)
+    kernel.deny_calls()
+    line = Line(socket.socket(fileno=ends[0]))
+    if role == "subject":
+        with suppress(Gone):
+            roles.subject(line)
+        return
+    verdict = roles.judge(line, _read_trial(ends[1]), lambda: "the program ended, or was killed at a limit")
+    os.write(ends[1], json.dumps(verdict).encode() + b"\n")
 
 
 def _prepare(proc: int) -> None:

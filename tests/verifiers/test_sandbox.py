@@ -1,6 +1,7 @@
 """The sandbox under attack: what gets out, what passes that should not, what stays behind."""
 
 import os
+import shutil
 import signal
 import socket
 import string
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from dataenv.verifiers import sandbox_bubblewrap
 from dataenv.verifiers.sandbox import IsolationMissing, Limits, Sandbox
 
 SQUARE = "def f(x):\n    return x * x\n"
@@ -262,6 +264,32 @@ def test_without_isolation_it_refuses_and_says_what_to_do(monkeypatch):
     refused, unsafe = done.stdout.strip().splitlines()
     assert "max_user_namespaces" in refused and "bubblewrap" in refused and "--unsafe-code" in refused
     assert unsafe == "Outcome(passed=True, reason='')"
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+def test_bubblewrap_takes_over_where_namespaces_are_refused(monkeypatch):
+    box = Sandbox(limits=QUICK)
+
+    def refuse():
+        raise IsolationMissing("no namespaces")
+
+    monkeypatch.setattr(box, "_started", refuse)
+    try:
+        box.check()
+    except IsolationMissing:
+        pytest.skip("bubblewrap does not work here")
+    assert box.trial(SQUARE, TESTS, entry="f").passed
+    assert box.trial("print(int(input()) ** 2)", "same_output(candidate('3'), '9')", entry=None).passed
+    for attack in ("read the list of users", "listen on a port", "see the host's processes", "start a shell"):
+        assert "raised" in tell(box, string.Template(ATTACKS["outside"][attack]).safe_substitute(pid=1)).reason
+    for forgery in ("leaves before it answers", "patches the judge", "equals everything"):
+        assert not box.trial(ATTACKS["forged"][forgery], TESTS, entry="f").passed
+    assert "killed at a limit" in tell(box, "while True:\n    pass").reason
+    monkeypatch.setattr(sandbox_bubblewrap, "found", lambda: None)
+    other = Sandbox()
+    monkeypatch.setattr(other, "_started", refuse)
+    with pytest.raises(IsolationMissing):
+        other.check()
 
 
 def test_unsafe_code_has_limits_and_leaves_no_process(unsafe):

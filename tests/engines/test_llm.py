@@ -89,6 +89,12 @@ def test_rows_come_in_the_order_of_the_requests_exactly_as_many_as_asked(fakes, 
     assert not engine.dropped
 
 
+def test_a_number_that_the_batch_does_not_divide_is_met_exactly(fakes, chat, writer):
+    engine = made(fakes.Toy(), chat(writer), batch=10)
+    (rows,) = engine.write([Request(skill="b", rows=125)], rng())
+    assert len(rows) == 125 and [wanted(q)[1] for q in engine.client.model.asked] == [10] * 12 + [5]
+
+
 def test_order_holds_whatever_the_model_answers_first(fakes, writer):
     """Calls that are answered in another order than they were asked in."""
     import asyncio

@@ -76,10 +76,13 @@ def ranks(first: str, second: str, root: Path = RESULTS) -> str:
 
     def tau(draw: bool) -> float:
         means = [
-            [np.mean(rng.choice(suite[teacher], len(suite[teacher])) if draw else suite[teacher]) for teacher in shared]
+            [
+                float(np.mean(rng.choice(suite[teacher], len(suite[teacher])) if draw else suite[teacher]))
+                for teacher in shared
+            ]
             for suite in gains
         ]
-        return statistics.rank_correlation(*means)
+        return statistics.rank_correlation(means[0], means[1])
 
     low, high = np.nanquantile([tau(True) for _ in range(2000)], [0.025, 0.975])
     return (
@@ -103,12 +106,12 @@ def filled(text: str, root: Path = RESULTS) -> str:
     """`text` with its tables made anew from the files in `root`."""
 
     def made(match: re.Match[str]) -> str:
-        kind, names = match[1], match[2].split()
+        first, _, second = match[2].partition(" ")
         try:
-            content = (root / names[0] / "board.md").read_text() if kind == "results" else ranks(*names, root=root)
+            content = ranks(first, second, root) if match[1] == "ranks" else (root / first / "board.md").read_text()
         except OSError as error:
             raise InvalidData(f"{error.filename} is not there; publish that suite first.") from error
-        return f"<!-- {kind}: {match[2]} -->\n{content.strip()}\n<!-- end -->"
+        return f"<!-- {match[1]}: {match[2]} -->\n{content.strip()}\n<!-- end -->"
 
     return _TABLE.sub(made, text)
 

@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 EXTRAS = {
-    "students": ("torch", "transformers", "safetensors", "gguf"),
-    "tasks": ("reasoning_gym", "datasets", "sklearn"),
+    "students": ("torch", "transformers", "safetensors", "gguf", "PIL"),
+    "tasks": ("reasoning_gym", "datasets", "sklearn", "math_verify", "PIL", "jsonschema"),
     "chat": ("openai", "jsonschema"),
     "vllm": ("vllm",),
     "benchmarks": ("scipy", "ray"),

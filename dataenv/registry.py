@@ -40,11 +40,12 @@ def nearest(id: str, names: Iterable[str]) -> list[str]:
     """Up to three of `names` that `id` may be a slip of, the likeliest first: compared as a whole, and with the words
     of each, so that "eror" finds "error-proportional"."""
 
-    def likeness(name: str) -> float:
-        return max(difflib.SequenceMatcher(None, id, part).ratio() for part in (name, *name.split("-")))
+    def likeness(name: str) -> tuple[float, float]:
+        whole, *parts = (difflib.SequenceMatcher(None, id, part).ratio() for part in (name, *name.split("-")))
+        return max(whole, *parts), whole
 
-    found = sorted(((likeness(name), name) for name in names), key=lambda pair: -pair[0])[:3]
-    return [name for like, name in found if like >= 0.5 and like > found[0][0] - 0.25]
+    found = sorted(((*likeness(name), name) for name in names), key=lambda one: (-one[0], -one[1]))[:3]
+    return [name for like, _, name in found if like >= 0.5 and like > found[0][0] - 0.25]
 
 
 class Registry:

@@ -56,7 +56,7 @@ def test_a_wrong_option_is_named_even_through_a_function_that_passes_options_on(
         (teachers, "oracle", "'oracle-greedy'?"),
         (teachers, "randm", "'random'"),
         (tasks, "gsm", "'gsm8k'"),
-        (tasks, "drill", "'drills'?"),
+        (tasks, "drill", "'drills'"),
     ],
 )
 def test_a_slip_finds_what_was_meant_first(registry, slip, meant):

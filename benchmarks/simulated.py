@@ -83,7 +83,7 @@ WORLDS = {
     "noisy-distractors": World((0.05, *[0.5] * 7), _RATE, noisy=True),
     "chain": World((0.05,) * 5, (0.25,) * 5, rows=100, chain=True),
     "forgetful": World(
-        (0.2, 0.2, 0.0, 0.0, 0.0, 0.0, 0.9, 0.9), (0.2, 0.2, 0.0, 0.0, 0.0, 0.0, 0.2, 0.2), forgets=0.02
+        (0.2, 0.2, 0.0, 0.0, 0.0, 0.0, 0.9, 0.9), (0.06, 0.06, 0.0, 0.0, 0.0, 0.0, 0.06, 0.06), forgets=0.02
     ),
     "noisy-engine": World(_ONE, _RATE, wrong=0.3),
     "misleading-feedback": World(_ONE, _RATE, swapped=(0, 7)),

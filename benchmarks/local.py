@@ -114,6 +114,7 @@ class _Worker(threading.Thread):
             self._process.wait()
 
     def _fault(self, work: Work) -> str | None:
+        signal = 0
         for _ in range(TRIES):
             if self._process is None or self._process.poll() is not None:
                 self._process = self._begin()
@@ -125,9 +126,10 @@ class _Worker(threading.Thread):
                 if answer := self._process.stdout.readline():
                     fault: str | None = orjson.loads(answer)
                     return fault
+            self._process.kill()  # it is dying, or talks nonsense
+            signal = -self._process.wait()
             if self._stopped:
                 break
-        signal = -self._process.wait() if self._process is not None else 0
         return f"its process was ended {TRIES} times (signal {signal}): for want of memory, perhaps"
 
     def _begin(self) -> subprocess.Popen[bytes]:

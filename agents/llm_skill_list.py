@@ -77,7 +77,7 @@ def told(attempts: list[Attempt]) -> list[dict[str, str]]:
     return [
         {
             "skill": attempt.problem.skill,
-            "problem": attempt.problem.prompt.text,
+            "problem": attempt.problem.prompt.in_words,
             "response": attempt.response,
             "answer": attempt.problem.answer,
         }

@@ -151,7 +151,7 @@ def _told(one: Tried) -> dict[str, Any]:
     attempt = one.attempt
     return {
         "skill": attempt.problem.skill,
-        "problem": attempt.problem.prompt.text,
+        "problem": attempt.problem.prompt.in_words,
         "response": attempt.response,
         "answer": attempt.problem.answer,
         "share": round(100 * one.share),

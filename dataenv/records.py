@@ -102,8 +102,11 @@ class Prompt(Record):
 
     @property
     def in_words(self) -> str:
-        """The text, below a line `[picture]` for each image: what is told to those who see no images."""
-        return "[picture]\n" * len(self.images) + self.text
+        """The text, below a line `[picture]` for each image and one with the names of the tools: what is told to those
+        who see neither."""
+        inner = [tool.get("function", tool) for tool in self.tools]
+        names = ", ".join(str(tool.get("name", "?")) if isinstance(tool, dict) else "?" for tool in inner)
+        return "[picture]\n" * len(self.images) + (f"[tools: {names}]\n" if inner else "") + self.text
 
 
 class Problem(Record):

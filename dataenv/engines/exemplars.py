@@ -91,7 +91,7 @@ class Exemplars:
 def told(row: Example) -> dict[str, Any]:
     """A row as the prompts show it (`prompts/llm/shown.jinja`)."""
     return {
-        "problem": row.prompt.text,
+        "problem": row.prompt.in_words,
         "solution": row.completion,
         "answer": row.answer or row.completion,
         "difficulty": row.difficulty,

@@ -11,7 +11,7 @@ from dataenv.checks import whole
 from dataenv.engines.matching import Matcher
 from dataenv.envs.teaching import TeachingEnv
 from dataenv.errors import InvalidAction
-from dataenv.records import UNMATCHED, Attempt, Example, Feedback, Plan, Problem, Prompt, Request
+from dataenv.records import UNMATCHED, Attempt, Example, Feedback, Plan, Problem, Request
 from dataenv.seeding import stream
 from dataenv.spaces import Prose, Requests, plain
 
@@ -141,7 +141,7 @@ class OpenEndedEnv(TeachingEnv[Observation, Action]):
             words = f"{request.skill}: {words}" if words else request.skill
         if request.difficulty is not None and self.matcher.difficulty(words) != request.difficulty:
             words += f" at difficulty {abs(request.difficulty)!r}"  # -0.0 is a number, too
-        exemplar = "" if request.exemplar is None else _words(f"{where}.exemplar", request.exemplar.prompt)
+        exemplar = "" if request.exemplar is None else request.exemplar.prompt.in_words
         words = plain(words, self.text_bytes)
         part = {"instruction": words, "exemplar": plain(exemplar, self.text_bytes), "rows": request.rows}
         read = self._request(part)
@@ -163,12 +163,7 @@ class OpenEndedEnv(TeachingEnv[Observation, Action]):
 def _written(where: str, example: Example) -> dict[str, Any]:
     if example.rejected is not None:
         raise InvalidAction(f"{where}.rejected: OpenEnded takes a prompt and a completion only.")
-    if example.prompt.images:
-        raise InvalidAction(f"{where}.prompt: OpenEnded takes text only, no images.")
-    return {"prompt": _words(f"{where}.prompt", example.prompt), "completion": example.completion}
-
-
-def _words(where: str, prompt: Prompt) -> str:
-    if prompt.tools:
-        raise InvalidAction(f"{where}: OpenEnded takes text only, no tools.")
-    return prompt.in_words
+    if example.prompt.images or example.prompt.tools:
+        what = "images" if example.prompt.images else "tools"
+        raise InvalidAction(f"{where}.prompt: OpenEnded takes text only, no {what}.")
+    return {"prompt": example.prompt.text, "completion": example.completion}

@@ -175,8 +175,14 @@ class Sandbox:
         return _read(found) or Outcome(False, "the trial broke down")
 
     def _alive(self) -> bool:
-        server = self._server
-        return server is not None and server.poll() is None
+        """Whether it was only the trial that broke down; a server that was killed takes a moment to be gone."""
+        if self._server is None:
+            return False
+        try:
+            self._server.wait(0.2)
+        except subprocess.TimeoutExpired:
+            return True
+        return False
 
     def _started(self) -> socket.socket:
         if self._control is not None and self._owner == os.getpid():

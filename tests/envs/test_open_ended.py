@@ -379,14 +379,6 @@ def test_instructions_and_exemplars_of_a_plan_are_kept(env):
             Plan(requests=[Request(skill="alpha", rows=1, instruction="hard", difficulty=0.1)]),
             r"\.difficulty: .* two difficulties",
         ),
-        (
-            Plan(
-                requests=[
-                    Request(skill="alpha", rows=1, exemplar=Problem(prompt={"text": "p", "tools": [{}]}, answer=""))
-                ]
-            ),
-            r"plan.requests\[0\].exemplar: .* no tools",
-        ),
         (Plan(examples=[Example(prompt="p", completion="c", rejected="r")]), r"plan.examples\[0\].rejected"),
         (Plan(examples=[Example(prompt=Prompt(text="p", tools=({},)), completion="c")]), r"plan.examples\[0\].prompt"),
     ],
@@ -394,6 +386,13 @@ def test_instructions_and_exemplars_of_a_plan_are_kept(env):
 def test_what_words_cannot_say_is_refused(env, plan, words):
     with pytest.raises(InvalidAction, match=words):
         env.action(plan)
+
+
+def test_an_exemplar_with_tools_is_said_with_their_names(env):
+    tools = ({"name": "add", "parameters": {}}, {"type": "function", "function": {"name": "cut"}}, {})
+    exemplar = Problem(prompt=Prompt(text="p", tools=tools), answer="")
+    (part,) = env.action(Plan(requests=[Request(skill="alpha", rows=1, exemplar=exemplar)]))
+    assert part["exemplar"] == "[tools: add, cut, ?]\np"
 
 
 @pytest.mark.parametrize("name", ["uniform", "random", "error-proportional"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import socket
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from dataenv.benchmarks.local import Done, Work, carry_out
 from dataenv.errors import MissingDependency, RunError
 from dataenv.runs.config import RunConfig
 
+CONNECT = 10.0
+"""Seconds that a cluster has to answer."""
 RETRIES = 5
 """Times that a run is begun again after its process or node was lost."""
 
@@ -39,9 +42,10 @@ class RayCluster:
             ) from error
         own = not ray.is_initialized()
         try:
+            _must_answer(self.address)
             if own:
                 ray.init(self.address, log_to_driver=False, logging_level="error", include_dashboard=False)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise RunError(
                 f"No Ray cluster answers at '{self.address}' ({error}); start one with 'ray start --head', or leave "
                 "--address out for one on this machine."
@@ -62,6 +66,13 @@ class RayCluster:
         finally:
             if own:
                 ray.shutdown()
+
+
+def _must_answer(address: str | None) -> None:
+    """Raise OSError where nothing listens at "HOST:PORT": Ray itself would try for minutes."""
+    host, colon, port = (address or "").rpartition(":")
+    if colon and port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), CONNECT).close()
 
 
 def archived(config: str) -> tuple[str | None, bytes]:

@@ -67,7 +67,7 @@ def stored(folder: Path) -> tuple[Suite, dict[str, str]]:
     """The suite that `folder` holds, and why runs of it failed, by their place."""
     try:
         suite = Suite.model_validate_json((folder / SUITE).read_bytes())
-        failed = orjson.loads((folder / FAILED).read_bytes())
+        failed = orjson.loads((folder / FAILED).read_bytes()) if (folder / FAILED).exists() else {}
     except OSError as error:
         raise RunError(f"{folder} holds no comparison ({error.strerror}); 'dataenv bench run' makes one.") from error
     except ValueError as error:
@@ -79,6 +79,8 @@ def _keep_suite(suite: Suite, folder: Path) -> None:
     """Write the suite down, together with what the folder held of it before."""
     if (folder / SUITE).exists():
         before, _ = stored(folder)
+        if before.name != suite.name:
+            raise RunError(f"{folder} holds runs of the suite '{before.name}'; give another --out for '{suite.name}'.")
         cells = {cell.name: cell.run for cell in suite.cells}
         if other := [cell.name for cell in before.cells if cells.get(cell.name, cell.run) != cell.run]:
             raise RunError(
@@ -104,7 +106,9 @@ def _together(before: Suite, now: Suite) -> Suite:
 
 
 def _keep_failures(folder: Path, over: Mapping[Job, str | None]) -> None:
-    failed = {str(job.place): fault for job, fault in over.items() if fault is not None}
+    _, before = stored(folder)
+    here = {str(job.place): fault for job, fault in over.items()}
+    failed = {place: fault for place, fault in {**before, **here}.items() if fault is not None}
     write(folder / FAILED, orjson.dumps(failed, option=orjson.OPT_INDENT_2))
 
 

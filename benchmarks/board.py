@@ -53,7 +53,8 @@ class Row:
 @dataclass(frozen=True)
 class Board:
     """All lines, best first (by interquartile mean; teachers that look ahead and those with missing runs have no place
-    of their own), and what the comparison could have seen: `detectable` at the spread that was found."""
+    of their own), and what the comparison could have seen: `detectable` at the spread that was found, infinite where
+    none was."""
 
     rows: tuple[Row, ...]
     cells: tuple[str, ...]
@@ -109,7 +110,7 @@ def board(results: Results, resamples: int = statistics.RESAMPLES) -> Board:
         cells=tuple(cells),
         seeds=len(suite.seeds),
         spread=spread,
-        detectable=statistics.detectable(len(cells), len(suite.seeds), spread, len(tests)),
+        detectable=statistics.detectable(len(cells), len(suite.seeds), spread, len(tests)) if spread else math.inf,
         failed={" / ".join(map(str, key)): reason for key, reason in results.failed.items()},
         finished=len(results.scores),
         planned=sum(results.planned.values()),

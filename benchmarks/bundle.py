@@ -46,11 +46,14 @@ def pack(folder: Path, path: Path) -> Path:
 
 def unpacked(path: Path, place: Path) -> Path:
     """Unpack a bundle into `place`, which is returned. Raises InvalidData where it is none."""
+    if not path.is_file():
+        raise InvalidData(f"There is no bundle {path}; give the file that 'dataenv bench pack' wrote.")
     try:
         with tarfile.open(path) as archive:
             archive.extractall(place, filter="data")
     except (OSError, tarfile.TarError, EOFError) as error:
-        raise InvalidData(f"{path} is no bundle ({error}); give what 'dataenv bench pack' wrote.") from error
+        fault = str(error).partition("\n")[0]
+        raise InvalidData(f"{path} is no bundle ({fault}); give what 'dataenv bench pack' wrote.") from error
     if not (place / MANIFEST).is_file():
         raise InvalidData(f"{path} is no bundle: it has no {MANIFEST}; give what 'dataenv bench pack' wrote.")
     return place

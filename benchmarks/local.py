@@ -55,7 +55,8 @@ def carry_out(config: RunConfig, folder: Path) -> str | None:
         return str(error)
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
-        return f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"
+        said = " ".join(str(error).split())
+        return f"{type(error).__name__}: {said} ({Path(place.filename).name}, line {place.lineno})"
     return None
 
 
@@ -114,7 +115,7 @@ class _Worker(threading.Thread):
             self._process.wait()
 
     def _fault(self, work: Work) -> str | None:
-        signal = 0
+        status = 0
         for _ in range(TRIES):
             if self._process is None or self._process.poll() is not None:
                 self._process = self._begin()
@@ -127,10 +128,13 @@ class _Worker(threading.Thread):
                     fault: str | None = orjson.loads(answer)
                     return fault
             self._process.kill()  # it is dying, or talks nonsense
-            signal = -self._process.wait()
+            status = self._process.wait()
             if self._stopped:
                 break
-        return f"its process was ended {TRIES} times (signal {signal}): for want of memory, perhaps"
+        how = (
+            f"was killed by signal {-status}, for want of memory, perhaps" if status < 0 else f"ended itself ({status})"
+        )
+        return f"its process {how}, {TRIES} times"
 
     def _begin(self) -> subprocess.Popen[bytes]:
         quiet = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONWARNINGS": "ignore"}

@@ -22,7 +22,7 @@ from dataenv.benchmarks.plots import Curve, Dot, curves, forest, pareto
 from dataenv.benchmarks.scores import Results, read
 from dataenv.benchmarks.suite import REFERENCE, slug
 from dataenv.runs import report_words
-from dataenv.runs.report_words import percent, points
+from dataenv.runs.report_words import percent, plural, points
 
 SHOWN = 5
 """Teachers, the best, that curves show in colour, besides the reference; the others are drawn faintly."""
@@ -81,12 +81,19 @@ def table_markdown(made: Board, name: str) -> str:
         )
     lines += [
         "",
-        f"Suite `{name}`: {made.seeds} seeds, cells {', '.join(f'`{cell}`' for cell in made.cells)}; gains in "
-        f"percentage points on the sealed exam, p corrected for {len(made.rows) - 1} comparisons (Holm). "
-        f"{made.finished} of {made.planned} runs finished. A true difference of {points(made.detectable).lstrip('+')} "
-        "points would be found four times in five.",
+        f"Suite `{name}`: {plural(made.seeds, 'seed')}, {plural(len(made.cells), 'cell')} "
+        f"({', '.join(f'`{cell}`' for cell in made.cells)}); gains in percentage points on the sealed exam, p "
+        f"corrected for {plural(len(made.rows) - 1, 'comparison')} (Holm). "
+        f"{made.finished} of {made.planned} runs finished. {_found(made)}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _found(made: Board) -> str:
+    """What the comparison could have found."""
+    if math.isinf(made.detectable):
+        return "One run a teacher says nothing of chance: no difference can be found."
+    return f"A true difference of {points(made.detectable).lstrip('+')} points would be found four times in five."
 
 
 def interval(estimate: Sequence[float]) -> str:
@@ -136,7 +143,11 @@ def view(made: Board, results: Results, folder: Path) -> dict[str, Any]:
             )
         ),
         "profiles": _pair(lambda width: _profiles(made, results, colours, width)),
-        "fronts": {cost: _pair(lambda width, cost=cost: _front(made, cost, width)) for cost in COSTS},
+        "fronts": {
+            cost: _pair(lambda width, cost=cost: _front(made, cost, width))
+            for cost in COSTS
+            if len({round(row.costs[cost], 3) for row in made.rows if row.runs}) > 1
+        },
         "learning": {
             cell: _pair(lambda width, cell=cell: _learning(cell, results, colours, width)) for cell in made.cells
         },
@@ -151,8 +162,7 @@ def _verdict(made: Board, best: Row | None) -> str:
         return "No teacher has all its runs yet."
     better = [row for row in made.rows if row.different and row.against.difference > 0 and not row.privileged]
     if not better:
-        seen = points(made.detectable).lstrip("+")
-        return f"No teacher is shown to be better than {REFERENCE}; less than {seen} points would often be missed."
+        return f"No teacher is shown to be better than {REFERENCE}. {_found(made)}"
     names = ", ".join(row.teacher for row in better)
     are = "is" if len(better) == 1 else "are"
     return f"{names} {are} better than {REFERENCE} (corrected for {len(made.rows) - 1} comparisons)."

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from dataenv.benchmarks.bench import FAILED, RUNS, stored
+from dataenv.benchmarks.bench import FAILED, RUNS, SUITE, stored
 from dataenv.benchmarks.bundle import altered, digest, unpacked
 from dataenv.benchmarks.suite import Job, Suite, load, suites
 from dataenv.envs.teaching import TeachingEnv
@@ -53,10 +53,11 @@ def verify(
         faults = [Fault("bundle", what) for what in altered(folder)]
         try:
             suite, failed = stored(folder)
-        except DataEnvError as error:
-            return [*faults, Fault("suite", str(error))]
+        except DataEnvError:
+            return [*faults, Fault("bundle", f"its {SUITE} is missing or cannot be read")]
         faults += [Fault("suite", what) for what in _missing(suite, failed, folder)]
-        jobs = [job for job in suite.jobs() if (folder / RUNS / job.place / "events.jsonl").is_file()]
+        there = [job for job in suite.jobs() if str(job.place) not in failed]
+        jobs = [job for job in there if (folder / RUNS / job.place / "events.jsonl").is_file()]
         chance = stream(int(digest(path.read_bytes()), 16) % 2**63 if seed is None else seed, "verify")
         chosen = {int(i) for i in chance.choice(len(jobs), min(sample, len(jobs)), replace=False)} if jobs else set()
         fresh = int(chance.integers(2**63))

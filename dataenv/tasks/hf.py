@@ -59,6 +59,12 @@ class HuggingFace(ColumnsTask):
     def _load(self, split: str) -> Iterator[Row]:
         datasets = library("datasets", self.name)
         path = Path(self._source)
+        if path.suffix in _FORMATS and not path.is_file():
+            raise InvalidData(f"{self.name}: there is no file {path}; give a file, a folder or the name of a data set.")
+        if path.is_file() and split.partition("[")[0] != "train":
+            raise InvalidData(
+                f"{self.name} is one file and has no split '{split}'; give a slice of 'train', or a folder."
+            )
         try:
             if path.is_file():
                 kind = _FORMATS.get(path.suffix, path.suffix)

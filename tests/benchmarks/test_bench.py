@@ -34,6 +34,22 @@ def test_a_failed_run_is_written_down_and_tried_again(suite_file, tmp_path, in_p
     assert len(stored(tmp_path / "b")[1]) == 7
 
 
+def test_what_a_kill_leaves_before_the_first_run_is_over_is_no_obstacle(suite_file, tmp_path, in_process):
+    suite = load(str(suite_file))
+    bench(suite, tmp_path / "b", in_process(broken=range(8)))
+    (tmp_path / "b" / "failed.json").unlink()
+    again = in_process(broken=range(8))
+    bench(suite, tmp_path / "b", again)
+    assert len(again.given) == 8
+
+
+def test_failures_of_teachers_that_are_left_out_this_time_are_not_forgotten(suite_file, tmp_path, in_process):
+    suite = load(str(suite_file), ["oracle-greedy"])
+    bench(suite, tmp_path / "b", in_process(broken=range(99)))
+    bench(load(str(suite_file)), tmp_path / "b", in_process())
+    assert set(stored(tmp_path / "b")[1]) == {"skill-list/oracle-greedy/0", "skill-list/oracle-greedy/1"}
+
+
 def test_more_teachers_and_seeds_come_to_what_is_there(finished, suite_file, in_process):
     executor = in_process(broken=range(99))
     bench(load(str(suite_file), ["oracle-greedy"], [1, 5]), finished, executor)
@@ -49,6 +65,9 @@ def test_other_settings_in_the_same_folder_are_refused(finished, suite_file, tmp
     changed.write_text(suite_file.read_text().replace("rows = 6", "rows = 7"))
     with pytest.raises(RunError, match=r"skill-list.*other settings"):
         bench(load(str(changed)), finished, in_process())
+    changed.rename(tmp_path / "another.toml")
+    with pytest.raises(RunError, match="holds runs of the suite 'small'"):
+        bench(load(str(tmp_path / "another.toml")), finished, in_process())
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter").write_text("dear")
     with pytest.raises(RunError, match="something else"):
@@ -115,7 +134,7 @@ def test_a_killed_process_loses_nothing_and_a_killing_run_is_given_up(finished, 
     ]
     done = {one.number: one.fault for one in Local(2).run(work)}
     assert done[0] is None and done[2] is None and finished_(tmp_path, 0, 2)
-    assert "ended 2 times (signal 9)" in done[1]
+    assert "was killed by signal 9" in done[1] and done[1].endswith("2 times")
 
 
 def finished_(place, *numbers):

@@ -181,6 +181,15 @@ def test_dropped_runs_and_seeds_are_found(forge, finished, tmp_path, monkeypatch
     assert "seeds 1 of suite 'small' are left out" in said(forge(fewer))
 
 
+def test_a_run_that_failed_and_is_said_to_have_failed_is_no_fault(forge):
+    def fail(place):
+        path = place / RUN / "events.jsonl"
+        path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
+        (place / "failed.json").write_bytes(orjson.dumps({RUN.removeprefix("runs/"): "it broke"}))
+
+    assert said(forge(fail)) == ""
+
+
 def test_other_settings_than_the_suites_are_found(forge, monkeypatch, suite_file):
     monkeypatch.setattr(suites, "SUITES", suite_file.parent)
 
@@ -212,7 +221,7 @@ def test_what_is_no_bundle_is_refused(tmp_path):
     (tmp_path / "x.tar.gz").write_bytes(b"nothing")
     with pytest.raises(InvalidData, match="no bundle"):
         verify(tmp_path / "x.tar.gz")
-    with pytest.raises(InvalidData, match="no bundle"):
+    with pytest.raises(InvalidData, match="There is no bundle"):
         verify(tmp_path / "absent.tar.gz")
 
 

@@ -171,7 +171,7 @@ def test_verify_survives_nasty_text(task, sample, response):
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.one_of(st.text(), st.text(alphabet="0123456789+-*/().,e# ijn[]{}\"'"), st.from_regex(r"[\d,.e$%-]+")))
 def test_verify_never_raises(task, sample, response):
-    for problem in sample[::3]:
+    for problem in sample[:: max(3, len(sample) // 10)]:
         verdict = task.verify(problem, response)
         assert 0.0 <= verdict.score <= 1.0 and verdict.correct <= (verdict.score == 1.0)
 

@@ -22,6 +22,7 @@ def memory():
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
+@pytest.mark.slow
 def test_a_thousand_random_steps_neither_break_nor_grow():
     task = tasks.make("drills", skills=["copying", "addition", "sorting"])
     options = {"task": task, "student": "micro", "steps": EPISODE, "rows": 6, "feedback": 1}

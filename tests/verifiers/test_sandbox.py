@@ -21,7 +21,7 @@ from dataenv.verifiers.sandbox import IsolationMissing, Limits, Sandbox
 SQUARE = "def f(x):\n    return x * x\n"
 TESTS = "assert candidate(2) == 4\nassert candidate(3) == 9\nassert candidate(-1) == 1\n"
 ATTACKS = tomllib.loads((Path(__file__).parent / "attacks.toml").read_text())
-QUICK = Limits(seconds=1, wall=8)
+QUICK = Limits(seconds=1, wall=5)
 
 
 @pytest.fixture(scope="module")

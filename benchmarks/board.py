@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -171,12 +171,10 @@ def _placed(rows: Sequence[Row]) -> tuple[Row, ...]:
         for cost in COSTS
     }
     return tuple(
-        Row(
-            **{
-                **vars(row),
-                "place": places.get(row.teacher),
-                "front": {cost: front.get(row.teacher, False) for cost, front in fronts.items()},
-            }
+        replace(
+            row,
+            place=places.get(row.teacher),
+            front={cost: front.get(row.teacher, False) for cost, front in fronts.items()},
         )
         for row in ranked
     )

@@ -75,9 +75,9 @@ class Registry:
         """What is called `name` in the Python file at `path`."""
         if not path.is_file():
             raise InvalidData(f"There is no file {path}; '{self.kind}' FILE.py:NAME takes what has that name in it.")
-        module = ModuleType(path.stem)
+        # Data classes look their module up; by its path, a file called random.py hides nothing of that name.
+        module = sys.modules[str(path.resolve())] = ModuleType(str(path.resolve()))
         module.__file__ = str(path)
-        sys.modules.setdefault(module.__name__, module)  # data classes look their module up
         try:
             exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
         except Exception as error:

@@ -1,7 +1,12 @@
+import random
+import re
+import sys
+from pathlib import Path
+
 import pytest
 
 from dataenv.agents import teachers
-from dataenv.engines import engines
+from dataenv.engines import engines, filters
 from dataenv.errors import DataEnvError, InvalidData, UnknownId
 from dataenv.registry import Registry
 from dataenv.students import make_student, students
@@ -116,6 +121,27 @@ def test_every_built_in_entry_loads_and_says_what_it_is(registry):
         assert callable(entry.load())
         assert entry.summary
     assert list(registry.entries()) == sorted(registry.entries())
+
+
+def test_a_part_of_a_file_finds_its_own_module_and_the_file_hides_no_other(parts, tmp_path):
+    file = tmp_path / "random.py"
+    for size in (1, 2):
+        file.write_text(
+            f"from __future__ import annotations\nfrom dataclasses import dataclass\n\nSIZE = {size}\n\n"
+            "@dataclass\nclass Mine:\n    size: int = SIZE\n"
+        )
+        made = parts.make(f"{file}:Mine")
+        assert made.size == size
+        assert size == sys.modules[type(made).__module__].SIZE
+    assert sys.modules["random"] is random
+
+
+def test_the_page_of_engines_has_each_or_says_where_it_is():
+    docs = Path(__file__).parents[1] / "docs"
+    rows = re.findall(r"^\| `([\w-]+)", (docs / "engines.md").read_text(), re.MULTILINE)
+    assert not set(filters.entries()) - set(rows)
+    elsewhere = re.findall(r"^\| `([\w-]+)", (docs / "llm-teachers.md").read_text(), re.MULTILINE)
+    assert not set(engines.entries()) - set(rows) - set(elsewhere)
 
 
 def test_a_student_takes_hub_ids_and_folders_without_a_prefix(tmp_path, monkeypatch):

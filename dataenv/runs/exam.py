@@ -64,7 +64,7 @@ def _group_score(before: Examination, after: Examination) -> dict[str, Any]:
 
 
 def exam_problems(config: RunConfig, task: Task) -> list[Problem]:
-    """What the exam of a run asks, less what was taught: for the exam itself, and for those who check it."""
+    """What the exam of a run draws, what was taught included: for the exam itself, and for those who check it."""
     return task.problems("exam", config.exam, child_seed(config.seed, "exam"))
 
 

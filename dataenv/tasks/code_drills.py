@@ -14,21 +14,18 @@ it as the square of a uniform number, so most problems are on the easy side. Sou
 from __future__ import annotations
 
 import ast
-import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from random import Random
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import JsonValue
 
-from dataenv.errors import InvalidData, UnknownId
 from dataenv.records import Problem, Prompt, Split, Verdict
-from dataenv.seeding import child_seed
 from dataenv.tasks.code_rows import CodeRows
+from dataenv.tasks.minted import MintedTask
 from dataenv.tasks.splits import draw_texts
 from dataenv.verifiers.sandbox import Limits
 
@@ -124,52 +121,23 @@ _PATTERNS = {
 }
 
 
-class CodeDrills(CodeRows):
+class CodeDrills(CodeRows, MintedTask):
     """The code-drills task; `CodeDrills("arithmetic,slicing")` keeps only those skills.
 
-    Raises UnknownId, naming the nearest, for a skill that is not in `SKILLS`; and at the first use IsolationMissing,
-    which says what the sandbox needs.
+    Raises IsolationMissing at the first use, which says what the sandbox needs.
     """
 
-    default_engine = "procedural"
-    prerequisites: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    family = "code-drills"
     max_new_tokens = 64
     limits = Limits(seconds=2)
 
     def __init__(self, skills: str | Sequence[str] | None = None, *, unsafe_code: bool = False) -> None:
-        if isinstance(skills, str):
-            skills = [name.strip() for name in skills.split(",") if name.strip()]
-        for name in skills or ():
-            _known(name, tuple(SKILLS))
-        self.skills = tuple(dict.fromkeys(skills or SKILLS))
-        self.name = "code-drills" if not skills else f"code-drills:{','.join(self.skills)}"
+        super().__init__(skills, dict.fromkeys(SKILLS, ()))
         self.unsafe_code = unsafe_code
 
     def problems(self, split: Split, per_skill: int | None, seed: int) -> list[Problem]:
-        """Up to `per_skill` problems of each skill at the natural mix.
-
-        Raises InvalidData when `per_skill` is None: code drills have no end.
-        """
-        if per_skill is None:
-            raise InvalidData(
-                "code-drills are written without end; say how many problems per skill you want (per_skill)."
-            )
         self.isolate()
-        found: list[Problem] = []
-        for skill in self.skills:
-            found += self._draw(skill, split, per_skill, None, child_seed(seed, "code-drills", skill, split))
-        return found
-
-    def write(self, skill: str, n: int, difficulty: float | None, rng: np.random.Generator) -> list[Problem]:
-        """`n` solved problems of the pool at one difficulty in [0, 1], or at the natural mix when it is None; fewer
-        where no more exist.
-
-        Raises UnknownId for a skill outside this task, InvalidData for a difficulty outside [0, 1].
-        """
-        _known(skill, self.skills)
-        if difficulty is not None and not 0 <= difficulty <= 1:
-            raise InvalidData(f"difficulty is {difficulty}; it must lie in [0, 1], or be None for the natural mix.")
-        return self._draw(skill, "pool", n, difficulty, int(rng.integers(2**63)))
+        return super().problems(split, per_skill, seed)
 
     def verify(self, problem: Problem, response: str) -> Verdict:
         """Right when the code of the reply passes the hidden tests, in the sandbox. The reference solution itself, of a
@@ -179,10 +147,6 @@ class CodeDrills(CodeRows):
             if known is not None and known.answer == problem.answer:
                 return Verdict(1.0, True, extracted=problem.answer)
         return super().verify(problem, response)
-
-    def held_out(self) -> Sequence[Prompt]:
-        """Nothing: exam and selection are minted, and the pool is disjoint from them by content hash."""
-        return ()
 
     def recognise(self, prompt: Prompt) -> Problem | None:
         """The problem that `prompt` states, with its solution and tests; None when it is none of this task's."""
@@ -195,8 +159,16 @@ class CodeDrills(CodeRows):
                 return found
         return None
 
-    def _draw(self, skill: str, split: Split, n: int, difficulty: float | None, seed: int) -> list[Problem]:
-        random = Random(seed)
+    def _draw(
+        self,
+        skill: str,
+        split: Split,
+        n: int,
+        difficulty: float | None,
+        rng: np.random.Generator,
+        subskill: str | None = None,
+    ) -> list[Problem]:
+        random = Random(int(rng.integers(2**63)))
 
         def write_one() -> tuple[str, float]:
             d = random.random() ** 2 if difficulty is None else difficulty
@@ -260,10 +232,3 @@ def _cases(argument: str, slots: Sequence[str]) -> list[object]:
         return [[], [0], [5, -3, 8, 8], near, [*near[::-1], 120, 1, 2, 3], list(range(-5, 121, 7))]
     letters = [slot for slot in slots if not slot.isdigit()]
     return ["", "h", "abcdefgh", "hgfedcbahgfedcba", "x yz", *(f"x{a}{a}y{a}z" for a in letters), "".join(letters) * 3]
-
-
-def _known(name: str, among: Sequence[str]) -> None:
-    if name not in among:
-        near = difflib.get_close_matches(name, among, n=1, cutoff=0.4)
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        raise UnknownId(f"code-drills has no skill '{name}'; {hint}It has: {', '.join(among)}.")

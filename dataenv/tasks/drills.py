@@ -12,16 +12,14 @@ Source: original to this project.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Sequence
 from random import Random
 
 import numpy as np
 
-from dataenv.errors import InvalidData, UnknownId
 from dataenv.records import Problem, Prompt, Split, Verdict
-from dataenv.seeding import child_seed
+from dataenv.tasks.minted import MintedTask
 from dataenv.tasks.splits import draw_texts
 
 LETTERS = "abcdefghij"
@@ -308,60 +306,18 @@ SKILLS: dict[str, Skill] = {
 """Every drill. `descending` chains sorting and reversal, `chain` addition and subtraction."""
 
 
-class Drills:
+class Drills(MintedTask):
     """The drills task; `Drills("addition,sorting")` keeps only those skills.
 
-    Raises UnknownId, naming the nearest, for a skill that is not in `SKILLS`.
+    Easy problems are few (some hundreds at difficulty 0 for the arithmetic skills), and a subskill may have none at a
+    difficulty: then fewer come back.
     """
 
-    default_engine = "procedural"
+    family = "drills"
     max_new_tokens = LONGEST_ANSWER + 1  # a token per character, and the end
 
     def __init__(self, skills: str | Sequence[str] | None = None) -> None:
-        if isinstance(skills, str):
-            skills = [name.strip() for name in skills.split(",") if name.strip()]
-        for name in skills or ():
-            self._known(name, SKILLS)
-        self.skills = tuple(dict.fromkeys(skills or SKILLS))
-        self.name = "drills" if not skills else f"drills:{','.join(self.skills)}"
-        self.prerequisites = {
-            name: needed
-            for name in self.skills
-            if (needed := tuple(other for other in SKILLS[name].builds_on if other in self.skills))
-        }
-
-    def problems(self, split: Split, per_skill: int | None, seed: int) -> list[Problem]:
-        """Up to `per_skill` problems of each skill at the natural mix.
-
-        Raises InvalidData when `per_skill` is None: drills have no end.
-        """
-        if per_skill is None:
-            raise InvalidData("drills are written without end; say how many problems per skill you want (per_skill).")
-        found: list[Problem] = []
-        for skill in self.skills:
-            found += self._draw(skill, split, per_skill, None, child_seed(seed, "drills", skill, split))
-        return found
-
-    def subskills(self, skill: str) -> tuple[str, ...]:
-        """Regions of the skill's prompts: sizes of its operands, and what makes them hard."""
-        self._known(skill, self.skills)
-        return tuple(SKILLS[skill].subskills)
-
-    def write(
-        self, skill: str, n: int, difficulty: float | None, rng: np.random.Generator, subskill: str | None = None
-    ) -> list[Problem]:
-        """`n` solved problems of the pool at one difficulty in [0, 1], or at the natural mix when it is None.
-
-        Easy problems are few (some hundreds at difficulty 0 for the arithmetic skills), and a subskill may have none
-        at a difficulty: then fewer come back.
-        Raises UnknownId for a skill or subskill outside this task, InvalidData for a difficulty outside [0, 1].
-        """
-        self._known(skill, self.skills)
-        if subskill is not None and subskill not in SKILLS[skill].subskills:
-            raise UnknownId(f"'{skill}' has no subskill '{subskill}'; it has: {'; '.join(SKILLS[skill].subskills)}.")
-        if difficulty is not None and not 0 <= difficulty <= 1:
-            raise InvalidData(f"difficulty is {difficulty}; it must lie in [0, 1], or be None for the natural mix.")
-        return self._draw(skill, "pool", n, difficulty, int(rng.integers(2**63)), subskill)
+        super().__init__(skills, {name: skill.builds_on for name, skill in SKILLS.items()})
 
     def verify(self, problem: Problem, response: str) -> Verdict:
         """Right when the response equals the answer, white space around it aside."""
@@ -369,10 +325,6 @@ class Drills:
         if text == problem.answer:
             return Verdict(1.0, True, extracted=text)
         return Verdict(0.0, False, f"expected {problem.answer}", text[:100])
-
-    def held_out(self) -> Sequence[Prompt]:
-        """Nothing: exam and selection are minted, and the pool is disjoint from them by content hash."""
-        return ()
 
     def recognise(self, prompt: Prompt) -> Problem | None:
         """The problem that `prompt` states, with the answer computed anew; None when it is none of this task's."""
@@ -385,11 +337,21 @@ class Drills:
                 return Problem(prompt=prompt, answer=answer, skill=name)
         return None
 
+    def _subskills(self, skill: str) -> tuple[str, ...]:
+        """Regions of the skill's prompts: sizes of its operands, and what makes them hard."""
+        return tuple(SKILLS[skill].subskills)
+
     def _draw(
-        self, name: str, split: Split, n: int, difficulty: float | None, seed: int, subskill: str | None = None
+        self,
+        name: str,
+        split: Split,
+        n: int,
+        difficulty: float | None,
+        rng: np.random.Generator,
+        subskill: str | None = None,
     ) -> list[Problem]:
         skill = SKILLS[name]
-        uniform, write, solve = Random(seed).random, skill.write, skill.solve
+        uniform, write, solve = Random(int(rng.integers(2**63))).random, skill.write, skill.solve
 
         def write_one() -> tuple[str, float] | None:
             d = uniform() ** 2 if difficulty is None else difficulty
@@ -401,10 +363,3 @@ class Drills:
             for text, d in draw_texts(write_one, split, n, patience=200 if subskill is None else 2000)
             if (answer := solve(text)) is not None  # always so: a test solves every prompt that is written
         ]
-
-    @staticmethod
-    def _known(name: str, among: Sequence[str] | dict[str, Skill]) -> None:
-        if name not in among:
-            near = difflib.get_close_matches(name, among, n=1, cutoff=0.4)
-            hint = f"did you mean '{near[0]}'? " if near else ""
-            raise UnknownId(f"drills has no skill '{name}'; {hint}It has: {', '.join(among)}.")

@@ -24,7 +24,6 @@ Source: https://github.com/open-thought/reasoning-gym (Apache-2.0).
 from __future__ import annotations
 
 import ast
-import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -38,9 +37,9 @@ import numpy as np
 from pydantic import JsonValue
 
 from dataenv.checks import whole
-from dataenv.errors import InvalidData, MissingDependency, UnknownId
+from dataenv.errors import InvalidData, MissingDependency
 from dataenv.records import Problem, Prompt, Split, Verdict
-from dataenv.seeding import child_seed
+from dataenv.tasks.minted import MintedTask, must_be_skill
 from dataenv.tasks.splits import draw_texts
 from dataenv.verifiers.exact import same_number
 
@@ -99,8 +98,7 @@ def arithmetic(argument: str | None = None) -> ReasoningGym:
     """
     names = [name.strip() for name in argument.split(",") if name.strip()] if argument else list(ARITHMETIC)
     for name in names:
-        if name not in ARITHMETIC:
-            raise _unknown("arithmetic", name, ARITHMETIC)
+        must_be_skill("arithmetic", name, ARITHMETIC)
     task = ReasoningGym(names, settings=ARITHMETIC, max_new_tokens=32)
     task.name = "arithmetic" if not argument else f"arithmetic:{','.join(names)}"
     return task
@@ -234,7 +232,7 @@ def _score(dataset: str, metadata: dict[str, Any], answer: str, response: str) -
 # ------------------------------------------------------------------------------------------------------ the task
 
 
-class ReasoningGym:
+class ReasoningGym(MintedTask):
     """Datasets of reasoning-gym as the skills of one task: `ReasoningGym("gcd,lcm")` or `ReasoningGym(["gcd"])`.
 
     `settings` gives a dataset's configuration: constants, or `Rungs` that difficulty climbs instead of the library's
@@ -245,7 +243,7 @@ class ReasoningGym:
     asked for, for a dataset that states no reference answers (rush_hour and four others).
     """
 
-    default_engine = "procedural"
+    family = "reasoning-gym"
 
     def __init__(
         self,
@@ -254,56 +252,14 @@ class ReasoningGym:
         settings: Mapping[str, Mapping[str, Any]] | None = None,
         max_new_tokens: int = 256,
     ) -> None:
-        names = datasets.split(",") if isinstance(datasets, str) else datasets
-        self.skills = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
-        if not self.skills:
+        if not (datasets.strip(" ,") if isinstance(datasets, str) else datasets):
             raise InvalidData("reasoning-gym needs the names of its datasets: reasoning-gym:gcd,lcm.")
         known = [name for name in _factory().DATASETS if name != "composite"]
-        for name in self.skills:
-            if name not in known:
-                raise _unknown("reasoning-gym", name, known)
-        self.name = f"reasoning-gym:{','.join(self.skills)}"
+        super().__init__(datasets, {name: _BUILDS_ON.get(name, ()) for name in known})
         self.max_new_tokens = whole("max_new_tokens", max_new_tokens)
-        self.prerequisites = {
-            name: needed
-            for name in self.skills
-            if (needed := tuple(other for other in _BUILDS_ON.get(name, ()) if other in self.skills))
-        }
         self._settings = dict(settings or {})
         self._made: dict[str, tuple[Any, bool]] = {}
         self._raised: dict[str, dict[str, tuple[str, int]]] = {}
-
-    def problems(self, split: Split, per_skill: int | None, seed: int) -> list[Problem]:
-        """Up to `per_skill` problems of each skill at the natural mix; InvalidData when it is None: there is no end."""
-        if per_skill is None:
-            raise InvalidData(f"{self.name} is written without end; say how many problems per skill you want.")
-        found: list[Problem] = []
-        for skill in self.skills:
-            found += self._draw(skill, split, per_skill, None, child_seed(seed, "reasoning-gym", skill, split))
-        return found
-
-    def subskills(self, skill: str) -> tuple[str, ...]:
-        """Attributes of the dataset's curriculum (or its rungs), each raised to one of its levels while all others stay
-        at the lowest; and "base", where all do. Levels that the library refuses are left out."""
-        if skill not in self.skills:
-            raise _unknown(self.name, skill, self.skills)
-        return tuple(self._subskills(skill))
-
-    def write(
-        self, skill: str, n: int, difficulty: float | None, rng: np.random.Generator, subskill: str | None = None
-    ) -> list[Problem]:
-        """`n` solved problems of the pool; `difficulty` in [0, 1] climbs the rungs, None is the natural mix. In a
-        subskill, it climbs all but the raised one, and None leaves them at the lowest.
-
-        Raises UnknownId for a skill or subskill outside this task, InvalidData for a difficulty outside [0, 1].
-        """
-        if skill not in self.skills:
-            raise _unknown(self.name, skill, self.skills)
-        if subskill is not None and subskill not in self._subskills(skill):
-            raise UnknownId(f"'{skill}' has no subskill '{subskill}'; it has: {'; '.join(self._subskills(skill))}.")
-        if difficulty is not None and not 0 <= difficulty <= 1:
-            raise InvalidData(f"difficulty is {difficulty}; it must lie in [0, 1], or be None for the natural mix.")
-        return self._draw(skill, "pool", n, difficulty, int(rng.integers(2**63)), subskill)
 
     def verify(self, problem: Problem, response: str) -> Verdict:
         """Judge by the rules at the top of this module; `score` is the library's where it is asked, else 0 or 1.
@@ -329,19 +285,22 @@ class ReasoningGym:
         score = min(1.0, max(0.0, score)) if score == score else 0.0
         return Verdict(score, score == 1.0, "" if score == 1.0 else f"scored {score:.2f}", text[:1000])
 
-    def held_out(self) -> Sequence[Prompt]:
-        """Nothing: exam and selection are minted, and the pool is disjoint from them by content hash."""
-        return ()
-
     def recognise(self, prompt: Prompt) -> Problem | None:
         """Always None: the answer is not in the prompt."""
         return None
 
     def _draw(
-        self, skill: str, split: Split, n: int, difficulty: float | None, seed: int, subskill: str | None = None
+        self,
+        skill: str,
+        split: Split,
+        n: int,
+        difficulty: float | None,
+        rng: np.random.Generator,
+        subskill: str | None = None,
     ) -> list[Problem]:
-        rng = Random(seed)
-        drawn = draw_texts(lambda: self._write_one(skill, difficulty, rng, subskill), split, n)
+        """`difficulty` climbs the rungs; in a subskill, all but the raised one, and None leaves them at the lowest."""
+        random = Random(int(rng.integers(2**63)))
+        drawn = draw_texts(lambda: self._write_one(skill, difficulty, random, subskill), split, n)
         return [
             Problem(
                 prompt=Prompt(text=question), answer=answer, skill=skill, subskill=subskill, difficulty=d, data=data
@@ -374,7 +333,7 @@ class ReasoningGym:
         self, skill: str, difficulty: float | None, rng: Random, subskill: str | None = None
     ) -> tuple[Any, float | None]:
         """A configuration at `difficulty`, and the difficulty to record."""
-        raised = None if subskill is None else self._subskills(skill)[subskill]
+        raised = None if subskill is None else self._raises(skill)[subskill]
 
         def level(name: str, levels: int) -> int:
             if raised is not None and raised[0] == name:
@@ -398,7 +357,12 @@ class ReasoningGym:
             curriculum.set_attr_level(name, level(name, len(_levels(attribute))))
         return curriculum.generate_configuration({"size": 1, "seed": 0}), difficulty
 
-    def _subskills(self, skill: str) -> dict[str, tuple[str, int]]:
+    def _subskills(self, skill: str) -> tuple[str, ...]:
+        """Attributes of the dataset's curriculum (or its rungs), each raised to one of its levels while all others stay
+        at the lowest; and "base", where all do. Levels that the library refuses are left out."""
+        return tuple(self._raises(skill))
+
+    def _raises(self, skill: str) -> dict[str, tuple[str, int]]:
         """Subskill -> the attribute it raises, and its level."""
         if skill not in self._raised:
             factory = _factory()
@@ -454,13 +418,6 @@ def _data(dataset: str, metadata: dict[str, Any]) -> dict[str, JsonValue]:
         return {}
     kept = {key: metadata[key] for key in SCORED[dataset].reads if key in metadata}
     return {"scorer": dataset, "metadata": json.loads(json.dumps(kept, default=str))}
-
-
-def _unknown(task: str, name: str, among: Sequence[str] | Mapping[str, Any]) -> UnknownId:
-    near = difflib.get_close_matches(name, among, n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(repr(other) for other in near)}? " if near else ""
-    listing = f"It has: {', '.join(among)}." if len(among) <= 20 else "The library's gallery shows all of them."
-    return UnknownId(f"{task} has no skill '{name}'; {hint}{listing}")
 
 
 @cache

@@ -12,15 +12,14 @@ Source: original to this project, after CLEVR (Johnson et al. 2017, arXiv 1612.0
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from dataenv.errors import InvalidData, UnknownId
+from dataenv.errors import InvalidData
 from dataenv.records import Problem, Prompt, Split, Verdict
-from dataenv.seeding import stream
+from dataenv.tasks.minted import MintedTask
 from dataenv.tasks.scene_picture import COLOURS, LARGE, SHAPES, SIDE, SMALL, Figure, draw, read
 from dataenv.tasks.scene_questions import BUILDS_ON, FORMS, make_up, solve
 from dataenv.tasks.splits import draw as draw_split
@@ -32,13 +31,10 @@ MOST_FIGURES = 12
 _FORMS_OF = {skill: [name for name, form in FORMS.items() if form.skill == skill] for skill in BUILDS_ON}
 
 
-class Scenes:
-    """The scenes task; `Scenes("colour,counting")` keeps only those skills.
+class Scenes(MintedTask):
+    """The scenes task; `Scenes("colour,counting")` keeps only those skills."""
 
-    Raises UnknownId, naming the nearest, for a skill it does not have.
-    """
-
-    default_engine = "procedural"
+    family = "scenes"
     max_new_tokens = 10  # "triangles" letter by letter, and the end
 
     row_form: Mapping[str, Any] = {
@@ -79,60 +75,13 @@ class Scenes:
     ) + " ".join(form.sentence for form in FORMS.values())
 
     def __init__(self, skills: str | Sequence[str] | None = None) -> None:
-        if isinstance(skills, str):
-            skills = [name.strip() for name in skills.split(",") if name.strip()]
-        for name in skills or ():
-            self._known(name, BUILDS_ON)
-        self.skills = tuple(dict.fromkeys(skills or BUILDS_ON))
-        self.name = "scenes" if not skills else f"scenes:{','.join(self.skills)}"
-        self.prerequisites = {
-            name: needed
-            for name in self.skills
-            if (needed := tuple(other for other in BUILDS_ON[name] if other in self.skills))
-        }
-
-    def problems(self, split: Split, per_skill: int | None, seed: int) -> list[Problem]:
-        """Up to `per_skill` problems of each skill at the natural mix.
-
-        Raises InvalidData when `per_skill` is None: scenes have no end.
-        """
-        if per_skill is None:
-            raise InvalidData("scenes are drawn without end; say how many problems per skill you want (per_skill).")
-        found: list[Problem] = []
-        for skill in self.skills:
-            found += self._draw(skill, split, per_skill, None, stream(seed, "scenes", skill, split))
-        return found
-
-    def subskills(self, skill: str) -> tuple[str, ...]:
-        """The skill's forms of question, where it has more than one, from the common to the rare."""
-        self._known(skill, self.skills)
-        forms = _FORMS_OF[skill]
-        return tuple(forms) if len(forms) > 1 else ()
-
-    def write(
-        self, skill: str, n: int, difficulty: float | None, rng: np.random.Generator, subskill: str | None = None
-    ) -> list[Problem]:
-        """`n` solved problems of the pool at one difficulty in [0, 1], or at the natural mix when it is None.
-
-        Raises UnknownId for a skill or subskill outside this task, InvalidData for a difficulty outside [0, 1].
-        """
-        self._known(skill, self.skills)
-        if subskill is not None and subskill not in self.subskills(skill):
-            named = "; ".join(self.subskills(skill)) or "none"
-            raise UnknownId(f"'{skill}' has no subskill '{subskill}'; it has: {named}.")
-        if difficulty is not None and not 0 <= difficulty <= 1:
-            raise InvalidData(f"difficulty is {difficulty}; it must lie in [0, 1], or be None for the natural mix.")
-        return self._draw(skill, "pool", n, difficulty, rng, subskill)
+        super().__init__(skills, BUILDS_ON)
 
     def verify(self, problem: Problem, response: str) -> Verdict:
         """Right when the response is the answer alone, whatever its case, punctuation, articles; `two` is `2`."""
         if same_short(response, problem.answer):
             return Verdict(1.0, True, extracted=problem.answer)
         return Verdict(0.0, False, f"expected {problem.answer}", response[:100].strip())
-
-    def held_out(self) -> Sequence[Prompt]:
-        """Nothing: exam and selection are minted, and the pool is disjoint from them by content hash."""
-        return ()
 
     def recognise(self, prompt: Prompt) -> Problem | None:
         """The problem that a picture and a line state, with the answer computed anew from the pixels.
@@ -180,6 +129,11 @@ class Scenes:
             raise InvalidData("its answer is not true of its picture")
         return Problem(prompt=Prompt(text=question, images=(draw(figures),)), answer=solved[1])
 
+    def _subskills(self, skill: str) -> tuple[str, ...]:
+        """The skill's forms of question, where it has more than one, from the common to the rare."""
+        forms = _FORMS_OF[skill]
+        return tuple(forms) if len(forms) > 1 else ()
+
     def _draw(
         self,
         skill: str,
@@ -209,13 +163,6 @@ class Scenes:
             )
 
         return draw_split(write_one, split, n, rng, patience=500)
-
-    @staticmethod
-    def _known(name: str, among: Sequence[str] | Mapping[str, Any]) -> None:
-        if name not in among:
-            near = difflib.get_close_matches(name, among, n=1, cutoff=0.4)
-            hint = f"did you mean '{near[0]}'? " if near else ""
-            raise UnknownId(f"scenes has no skill '{name}'; {hint}It has: {', '.join(among)}.")
 
 
 def _drawable(figure: Figure) -> bool:

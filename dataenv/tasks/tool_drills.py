@@ -14,7 +14,6 @@ Source: original to this project, after the categories of the Berkeley Function-
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
@@ -22,9 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from dataenv.errors import InvalidData, UnknownId
 from dataenv.records import Problem, Prompt, Split
-from dataenv.seeding import child_seed
+from dataenv.tasks.minted import MintedTask
 from dataenv.tasks.splits import draw
 from dataenv.tasks.tool_rows import ToolRows, as_tool
 from dataenv.verifiers.tool_call import Call, expected, function, render
@@ -242,53 +240,14 @@ def _skill(name: str, clauses: Sequence[str], joint: str, tools: Mapping[Any, Ma
     return "texts" if next(iter(properties.values())).get("type") == "string" else "simple"
 
 
-class ToolDrills(ToolRows):
-    """The tool-drills task; `ToolDrills("simple,parallel")` keeps only those skills.
+class ToolDrills(ToolRows, MintedTask):
+    """The tool-drills task; `ToolDrills("simple,parallel")` keeps only those skills."""
 
-    Raises UnknownId, naming the nearest, for a skill that is not in `SKILLS`.
-    """
-
-    default_engine = "procedural"
+    family = "tool-drills"
     max_new_tokens = LONGEST_ANSWER + 1  # a token per character, and the end
 
     def __init__(self, skills: str | Sequence[str] | None = None) -> None:
-        if isinstance(skills, str):
-            skills = [name.strip() for name in skills.split(",") if name.strip()]
-        for name in skills or ():
-            self._known(name, tuple(SKILLS))
-        self.skills = tuple(dict.fromkeys(skills or SKILLS))
-        self.name = "tool-drills" if not skills else f"tool-drills:{','.join(self.skills)}"
-        self.prerequisites = {
-            name: needed
-            for name in self.skills
-            if (needed := tuple(other for other in SKILLS[name][1] if other in self.skills))
-        }
-
-    def problems(self, split: Split, per_skill: int | None, seed: int) -> list[Problem]:
-        """Up to `per_skill` problems of each skill at the natural mix.
-
-        Raises InvalidData when `per_skill` is None: drills have no end.
-        """
-        if per_skill is None:
-            raise InvalidData("tool-drills have no end; say how many problems per skill you want (per_skill).")
-        found: list[Problem] = []
-        for skill in self.skills:
-            found += self._draw(skill, split, per_skill, None, child_seed(seed, "tool-drills", skill, split))
-        return found
-
-    def write(self, skill: str, n: int, difficulty: float | None, rng: np.random.Generator) -> list[Problem]:
-        """`n` solved problems of the pool at one difficulty in [0, 1], or at the natural mix when it is None.
-
-        Raises UnknownId for a skill outside this task, InvalidData for a difficulty outside [0, 1].
-        """
-        self._known(skill, self.skills)
-        if difficulty is not None and not 0 <= difficulty <= 1:
-            raise InvalidData(f"difficulty is {difficulty}; it must lie in [0, 1], or be None for the natural mix.")
-        return self._draw(skill, "pool", n, difficulty, int(rng.integers(2**63)))
-
-    def held_out(self) -> Sequence[Prompt]:
-        """Nothing: exam and selection are minted, and the pool is disjoint from them by content hash."""
-        return ()
+        super().__init__(skills, {name: needed for name, (_, needed) in SKILLS.items()})
 
     def recognise(self, prompt: Prompt) -> Problem | None:
         """The problem that `prompt` states, with the answer computed anew; None when it is none of this task's."""
@@ -298,8 +257,16 @@ class ToolDrills(ToolRows):
     def _stated(self, written: Mapping[str, Any], tools: Sequence[dict[str, Any]], ordered: bool = False) -> Problem:
         return super()._stated(written, tools, " then " in written["request"])
 
-    def _draw(self, skill: str, split: Split, n: int, difficulty: float | None, seed: int) -> list[Problem]:
-        uniform, write = Random(seed).random, SKILLS[skill][0]
+    def _draw(
+        self,
+        skill: str,
+        split: Split,
+        n: int,
+        difficulty: float | None,
+        rng: np.random.Generator,
+        subskill: str | None = None,
+    ) -> list[Problem]:
+        uniform, write = Random(int(rng.integers(2**63))).random, SKILLS[skill][0]
 
         def write_one(_: np.random.Generator) -> Problem | None:
             d = uniform() ** 2 if difficulty is None else difficulty
@@ -308,10 +275,3 @@ class ToolDrills(ToolRows):
             return found and found.model_copy(update={"difficulty": d})
 
         return draw(write_one, split, n, np.random.default_rng(0))
-
-    @staticmethod
-    def _known(name: str, among: Sequence[str]) -> None:
-        if name not in among:
-            near = difflib.get_close_matches(name, among, n=1, cutoff=0.4)
-            hint = f"did you mean '{near[0]}'? " if near else ""
-            raise UnknownId(f"tool-drills has no skill '{name}'; {hint}It has: {', '.join(among)}.")

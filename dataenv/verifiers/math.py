@@ -99,18 +99,29 @@ def _all(verdicts: Iterable[bool | None]) -> bool | None:
 
 
 def _any_order(some: Sequence[str], others: Sequence[str], same: Callable[[str, str], bool | None]) -> bool | None:
-    left, unknown = list(others), False
-    if len(left) > _MOST:
-        return sorted(some) == sorted(left)
-    for one in some:
-        verdicts = [same(one, other) for other in left]
-        if True in verdicts:
-            del left[verdicts.index(True)]
-        elif None in verdicts:
-            unknown = True
-        else:
-            return False
-    return None if unknown else True
+    """Whether they can be paired so that every pair agrees; unknown where that hangs on pairs that are unknown."""
+    if len(some) > _MOST:
+        return sorted(some) == sorted(others)
+    verdicts = [[same(one, other) for other in others] for one in some]
+    if _pairs([[verdict is True for verdict in row] for row in verdicts]):
+        return True
+    return None if _pairs([[verdict is not False for verdict in row] for row in verdicts]) else False
+
+
+def _pairs(possible: Sequence[Sequence[bool]]) -> bool:
+    """Whether every row can have a column of its own that is possible for it (Kuhn's augmenting paths, 1955)."""
+    owner: dict[int, int] = {}
+
+    def place(row: int, tried: set[int]) -> bool:
+        for column, fits in enumerate(possible[row]):
+            if fits and column not in tried:
+                tried.add(column)
+                if column not in owner or place(owner[column], tried):
+                    owner[column] = row
+                    return True
+        return False
+
+    return all(place(row, set()) for row in range(len(possible)))
 
 
 def _parts(text: str) -> _Parts | None:

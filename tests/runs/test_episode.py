@@ -7,174 +7,16 @@ import re
 import shutil
 from collections import Counter
 from itertools import pairwise
-from pathlib import Path
-from types import SimpleNamespace
 
 import orjson
 import pytest
 
 from dataenv.agents import teachers
-from dataenv.agents.controls import Random
 from dataenv.errors import InvalidData, RunError, UnknownId
-from dataenv.records import Problem
 from dataenv.registry import Entry
 from dataenv.runs.config import RunConfig
 from dataenv.runs.episode import resume, start
 from dataenv.runs.folder import RunFolder
-from dataenv.runs.report import write_report
-from dataenv.students import students
-from dataenv.tasks import tasks
-
-PLAN = {"task": "exam-toy", "student": "clerk", "teacher": "dice", "steps": 3, "rows": 12, "feedback": 4, "exam": 5}
-
-
-class World(SimpleNamespace):
-    """What happened, in order, and what shall go wrong: `trouble` maps a place to (which visit, exception)."""
-
-    def __init__(self):
-        super().__init__(seen=[], trouble={}, visits=Counter(), exam=[], ability=None)
-
-    def at(self, place):
-        self.seen.append(place)
-        self.visits[place] += 1
-        for name in (place, "anywhere"):
-            if name == "anywhere":
-                self.visits[name] += 1
-            visit, error = self.trouble.get(name, (0, None))
-            if self.visits[name] == visit:
-                raise error
-
-    def event(self, event):
-        self.seen.append(event["event"])
-
-    def calm(self):
-        self.seen.clear()
-        self.trouble.clear()
-        self.visits.clear()
-
-
-@pytest.fixture
-def world(fakes, monkeypatch):
-    """The parts "exam-toy", "clerk" and "dice", which tell the world what they do, and files that can be full."""
-    world = World()
-
-    class ExamToy(fakes.Toy):
-        """The toy task with an exam, and with prompts that are found again in any file."""
-
-        def _one(self, skill, difficulty, rng):
-            number = f"{int(rng.integers(10**12)):012d}"
-            return Problem(prompt=f"{skill} {number}", answer=f"{skill}:{number}", skill=skill, difficulty=difficulty)
-
-        def problems(self, split, per_skill, seed):
-            world.at(split)
-            if split != "exam":
-                return super().problems(split, per_skill, seed)
-            from dataenv.seeding import stream
-            from dataenv.tasks.splits import draw
-
-            found = [
-                problem
-                for skill in self.skills
-                for problem in draw(
-                    lambda rng, s=skill: self._one(s, None, rng), "exam", per_skill, stream(seed, "exam", skill)
-                )
-            ]
-            world.exam += found
-            return found
-
-    class Clerk(fakes.Scripted):
-        """The scripted student; its weights are a JSON file."""
-
-        def ability(self, skill):
-            return super().ability(skill) if world.ability is None else world.ability(sum(self.rows.values()))
-
-        def teach(self, examples, *, seed):
-            report = super().teach(examples, seed=seed)
-            world.at("teach")
-            return report
-
-        def answer(self, prompts, **options):
-            replies = super().answer(prompts, **options)
-            world.at("answer")
-            return replies
-
-        def reset(self):
-            super().reset()
-            world.at("forget")
-
-        def save(self, folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            with (folder / "weights").open("w") as file:
-                file.write(json.dumps(self.rows))
-            world.at("saved")
-
-        def load(self, folder):
-            try:
-                self.rows = dict(json.loads((folder / "weights").read_text()))
-            except (OSError, ValueError, TypeError) as error:
-                raise InvalidData(f"{folder}: {error}.") from error
-
-    class Dice(Random):
-        name = "dice"
-
-        def act(self, observation, info):
-            plan = super().act(observation, info)
-            world.at("act")
-            return plan
-
-        def observe(self, transition):
-            self.last = transition.reward
-            world.at("observe")
-
-    class File:
-        """A file that is full at the chosen write: half of what should be written is."""
-
-        def __init__(self, file):
-            self.file = file
-
-        def __getattr__(self, name):
-            return getattr(self.file, name)
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            self.file.close()
-
-        def write(self, content):
-            try:
-                world.at("write")
-            except OSError:
-                self.file.write(content[: len(content) // 2])
-                raise
-            return self.file.write(content)
-
-    opened = Path.open
-    monkeypatch.setattr(
-        Path,
-        "open",
-        lambda path, mode="r", *rest, **options: (
-            opened(path, mode, *rest, **options) if mode == "rb" else File(opened(path, mode, *rest, **options))
-        ),
-    )
-    monkeypatch.setitem(tasks._entries, "exam-toy", Entry(ExamToy))
-    monkeypatch.setitem(students._entries, "clerk", Entry(Clerk))
-    monkeypatch.setitem(teachers._entries, "dice", Entry(Dice))
-    return world
-
-
-@pytest.fixture
-def config(world):
-    return RunConfig(**PLAN)
-
-
-@pytest.fixture
-def whole(world, config, tmp_path):
-    """A run that nothing disturbed: its folder, and the world calm again."""
-    folder = tmp_path / "whole"
-    start(config, folder)
-    world.calm()
-    return folder
 
 
 def events(folder):
@@ -415,9 +257,9 @@ def spoil(path, how):
 
 @pytest.mark.parametrize("how", ["deleted", "empty", "torn", "altered"])
 @pytest.mark.parametrize("select", ["last", "best"])
-def test_a_run_goes_on_from_before_whatever_file_is_spoilt(world, tmp_path, select, how):
+def test_a_run_goes_on_from_before_whatever_file_is_spoilt(world, config, tmp_path, select, how):
     whole = tmp_path / "whole"
-    start(RunConfig(**PLAN, select=select), whole)
+    start(config.model_copy(update={"select": select}), whole)
     files = sorted(p.relative_to(whole) for p in (whole / "steps").rglob("*") if p.is_file())
     assert len(files) == 2 + 3 * 4
     for lines in (3, 5, 6):
@@ -549,94 +391,10 @@ def test_a_run_retraining_from_scratch_goes_on_as_well(world, config, tmp_path):
         assert same(resume(folder), folder, whole), lines
 
 
-# -- the exam ---------------------------------------------------------------------------------------------------------
+# -- nothing to do -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("select", ["last", "best"])
-def test_the_exam_is_asked_for_once_and_only_after_the_episode(world, tmp_path, select):
-    start(RunConfig(**PLAN, select=select), tmp_path / "run", world)
-    assert world.seen.count("exam") == 2  # the request, and the event about it
-    request = world.seen.index("exam")
-    begins = world.seen.index("exam-begins")
-    last = max(i for i, place in enumerate(world.seen) if place == "step")
-    assert last < begins < request
-    assert not {"teach", "act", "step"} & set(world.seen[begins:])
-    assert ("selection" in world.seen) == (select == "best")
-    assert "selection" not in world.seen[:begins]
-
-
-def test_a_run_that_is_cut_short_has_not_seen_the_exam(world, config, tmp_path):
-    world.trouble["teach"] = (3, KeyboardInterrupt)
-    with pytest.raises(KeyboardInterrupt):
-        start(config, tmp_path / "run")
-    assert not {"exam", "selection"} & set(world.seen)
-
-
-@pytest.mark.parametrize("select", ["last", "best"])
-def test_no_exam_prompt_stands_anywhere_in_the_run_folder(world, tmp_path, select):
-    folder = tmp_path / "run"
-    start(RunConfig(**PLAN, select=select), folder)
-    write_report(folder)
-    numbers = [problem.prompt.text.split()[1].encode() for problem in world.exam]
-    assert len(set(numbers)) == 15
-    files = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    assert {"report.html", "events.jsonl", "config.json", "rows.jsonl", "attempts.jsonl"} <= {p.name for p in files}
-    for path, content in files.items():
-        assert not [n for n in numbers if n in content], path
-    # The search finds what is there: every feedback prompt stands in the answers.
-    asked = json.loads(files[folder / "steps/000/attempts.jsonl"].splitlines()[0])["problem"]["prompt"]
-    assert any(asked.split()[1].encode() in content for content in files.values())
-
-
-def test_the_exam_questions_are_none_of_the_taught_or_feedback_ones(world, whole):
-    exam = {problem.prompt.key for problem in world.exam}
-    from dataenv.records import Attempt, Example
-
-    for step in range(4):
-        folder = whole / f"steps/{step:03d}"
-        asked = [Attempt.model_validate_json(line) for line in (folder / "attempts.jsonl").read_bytes().splitlines()]
-        assert not exam & {attempt.problem.prompt.key for attempt in asked}
-        if step:
-            rows = [Example.model_validate_json(line) for line in (folder / "rows.jsonl").read_bytes().splitlines()]
-            assert not exam & {row.prompt.key for row in rows}
-
-
-ABILITIES = {
-    "falls": (lambda rows: 0.9 - 0.2 * (rows > 0), 0),
-    "peaks early": (lambda rows: {0: 0.1, 12: 0.9}.get(rows, 0.3), 1),
-    "rises": (lambda rows: 0.1 + rows / 60, 3),
-    "stays": (lambda rows: 0.5, 0),
-}
-
-
-@pytest.mark.parametrize("name", ABILITIES)
-def test_the_best_student_by_the_selection_split_sits_the_exam(world, tmp_path, name):
-    world.ability, expected = ABILITIES[name]
-    start(RunConfig(**{**PLAN, "feedback": 30, "exam": 30, "replay": 0.0, "select": "best"}), tmp_path / "run")
-    told = events(tmp_path / "run")
-    exam = told[-2]
-    scores = exam["selection"]
-    assert list(scores) == ["0", "1", "2", "3"]
-    assert exam["selected_step"] == expected
-    assert scores[str(expected)] == max(scores.values())
-    assert not [step for step, score in scores.items() if score == max(scores.values()) and int(step) < expected]
-    assert exam["student_version"] == told[1 + expected]["student_version"]
-    if expected == 0:
-        assert exam["gain"] == 0
-        assert exam["before"]["accuracy"] == exam["after"]["accuracy"]
-    else:
-        assert exam["gain"] > 0
-
-
-def test_the_last_student_sits_the_exam_even_where_it_is_worse(world, tmp_path):
-    world.ability = ABILITIES["falls"][0]
-    start(RunConfig(**{**PLAN, "exam": 60}), tmp_path / "run")
-    exam = events(tmp_path / "run")[-2]
-    assert (exam["selected_step"], exam["selection"], exam["rule"]) == (3, {}, "last")
-    assert exam["gain"] < 0
-
-
-def test_no_teaching_no_gain(world, tmp_path, monkeypatch):
+def test_no_teaching_no_gain(world, config, tmp_path, monkeypatch):
     """A run whose teacher asks for nothing ends with an exam of the untaught student against itself."""
     from dataenv.agents.controls import Uniform
     from dataenv.records import Plan
@@ -646,7 +404,7 @@ def test_no_teaching_no_gain(world, tmp_path, monkeypatch):
             return Plan()
 
     monkeypatch.setitem(teachers._entries, "idle", Entry(Idle))
-    result = start(RunConfig(**{**PLAN, "teacher": "idle"}), tmp_path / "run")
+    result = start(config.model_copy(update={"teacher": "idle"}), tmp_path / "run")
     assert (result["rows"], result["gain"], result["steps"]) == (0, 0, 3)
     for lines in range(1, 7):
         folder = copy(tmp_path / "run", tmp_path, lines)

@@ -1,5 +1,6 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations
 
 import pytest
 from hypothesis import given, settings
@@ -191,6 +192,20 @@ def test_comparing_is_symmetric_bounded_and_never_raises(a, b):
     a, b = tidy(a), tidy(b)
     assert compare(a, b, lambda *_: None) == compare(b, a, lambda *_: None)
     assert compare(a, a, lambda *_: None) is bool(a)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=4, max_size=4))
+def test_pairs_are_found_wherever_there_are_any(possible):
+    truth = any(
+        all(row[column] for row, column in zip(possible, order, strict=True)) for order in permutations(range(4))
+    )
+    assert maths._pairs(possible) is truth
+
+
+@pytest.mark.parametrize(("a", "b"), [(",0", r"\frac\pm"), ("y,(", ",b"), (",+", "x,}")])
+def test_a_list_with_an_unknown_and_an_impossible_element_is_wrong_from_either_side(a, b):
+    assert compare(a, b, lambda *_: None) is compare(b, a, lambda *_: None) is False
 
 
 NUMBERS = st.fractions(max_denominator=10**4)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -52,9 +54,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Board:
-    """All lines, best first (by interquartile mean; teachers that look ahead and those with missing runs have no place
-    of their own), and what the comparison could have seen: `detectable` at the spread that was found, infinite where
-    none was."""
+    """All lines, best first, and what the comparison could have seen: `detectable` at the spread that was found,
+    infinite where none was.
+
+    The order is by the difference from the reference in the cells where a teacher competes: gains in unlike cells say
+    nothing of each other. Teachers that look ahead and those with missing runs have no place of their own.
+    """
 
     rows: tuple[Row, ...]
     cells: tuple[str, ...]
@@ -76,37 +81,39 @@ def board(results: Results, resamples: int = statistics.RESAMPLES) -> Board:
     against = {label: _differences(runs, reference) for label, runs in by_teacher.items() if label != REFERENCE}
     tests = {label: statistics.paired(list(found.values())) for label, found in against.items()}
     ps = statistics.holm({label: test.p for label, test in tests.items()})
-    rows = []
-    for label, runs in by_teacher.items():
+
+    def row(label: str) -> Row:
+        runs = by_teacher[label]
         there = [cell for cell in cells if (cell, label) in results.planned]
         gains = [np.array([score.gain for score in runs[cell].values()]) for cell in there]
         afters = [np.array([score.after for score in runs[cell].values()]) for cell in there]
         scores = [score for cell in there for score in runs[cell].values()]
         rivals = [np.array([score.gain for score in reference[cell].values()]) for cell in there]
         rng = stream(0, "board", label)  # a table made again is the same table
-        rows.append(
-            Row(
-                teacher=label,
-                place=None,
-                runs=len(scores),
-                planned=sum(results.planned[cell, label] for cell in there),
-                privileged=any(score.privileged for score in scores),
-                control=label in CONTROLS or label.startswith(NO_STATE),
-                gains=statistics.intervals(gains, rng, resamples=resamples),
-                gap=statistics.intervals(afters, rng, statistics.GAP, suite.target, resamples=resamples)["gap"],
-                against=tests.get(label, Paired(0.0, 0.0, 0.0, math.nan, 0)),
-                p=ps.get(label, math.nan),
-                better=Estimate(0.5, 0.5, 0.5)
-                if label == REFERENCE
-                else statistics.improvement(gains, rivals, rng, resamples=resamples),
-                forgotten=_mean([score.forgotten for score in scores if score.forgotten is not None]),
-                cells={cell: _mean_gain(gain) for cell, gain in zip(there, gains, strict=True)},
-                costs={cost: _mean([getattr(score, cost) for score in scores]) for cost in COSTS},
-            )
+        return Row(
+            teacher=label,
+            place=None,
+            runs=len(scores),
+            planned=sum(results.planned[cell, label] for cell in there),
+            privileged=any(score.privileged for score in scores),
+            control=label in CONTROLS or label.startswith(NO_STATE),
+            gains=statistics.intervals(gains, rng, resamples=resamples),
+            gap=statistics.intervals(afters, rng, statistics.GAP, suite.target, resamples=resamples)["gap"],
+            against=tests.get(label, Paired(0.0, math.nan, math.nan, math.nan, 0)),
+            p=ps.get(label, math.nan),
+            better=Estimate(0.5, 0.5, 0.5)
+            if label == REFERENCE
+            else statistics.improvement(gains, rivals, rng, resamples=resamples),
+            forgotten=_mean([score.forgotten for score in scores if score.forgotten is not None]),
+            cells={cell: _mean_gain(gain) for cell, gain in zip(there, gains, strict=True)},
+            costs={cost: _mean([getattr(score, cost) for score in scores]) for cost in COSTS},
         )
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy leaves the interpreter to others while it draws and sorts
+        rows = list(pool.map(row, by_teacher))
     spread = _spread([*against.values()])
     return Board(
-        rows=_placed(rows),
+        rows=_placed(rows, len(cells)),
         cells=tuple(cells),
         seeds=len(suite.seeds),
         spread=spread,
@@ -155,16 +162,19 @@ def _mean_gain(gains: NDArray[np.float64]) -> Estimate:
     return Estimate(*statistics.paired([gains])[:3]) if len(gains) > 1 else Estimate(_mean(gains), math.nan, math.nan)
 
 
-def _placed(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Best first, with places and the Pareto front of each cost."""
-    ranked = sorted(rows, key=lambda row: -row.gains["iqm"].value if row.runs else math.inf)
+def _placed(rows: Sequence[Row], cells: int) -> tuple[Row, ...]:
+    """Best first, with places and the Pareto front of each cost among those that compete in all cells."""
+    ranked = sorted(rows, key=lambda row: math.inf if math.isnan(row.against.difference) else -row.against.difference)
     fair = [row for row in ranked if not row.privileged]
+    everywhere = [row for row in fair if len(row.cells) == cells]
     places = {row.teacher: place for place, row in enumerate([row for row in fair if row.runs == row.planned], 1)}
     fronts = {
         cost: dict(
             zip(
-                [row.teacher for row in fair],
-                statistics.front([row.costs[cost] for row in fair], [row.gains["iqm"].value for row in fair]),
+                [row.teacher for row in everywhere],
+                statistics.front(
+                    [row.costs[cost] for row in everywhere], [row.gains["iqm"].value for row in everywhere]
+                ),
                 strict=True,
             )
         )

@@ -20,6 +20,7 @@ from dataenv.benchmarks.bench import RUNS, write
 from dataenv.benchmarks.board import COSTS, Board, Row, board
 from dataenv.benchmarks.plots import Curve, Dot, curves, forest, pareto
 from dataenv.benchmarks.scores import Results, read
+from dataenv.benchmarks.statistics import Estimate
 from dataenv.benchmarks.suite import REFERENCE, slug
 from dataenv.runs import report_words
 from dataenv.runs.report_words import percent, plural, points
@@ -69,15 +70,15 @@ def table_csv(made: Board) -> str:
 def table_markdown(made: Board, name: str) -> str:
     """The table for a README: gains in percentage points with 95 % intervals."""
     lines = [
-        f"| | teacher | gain, IQM [95 %] | against `{REFERENCE}` [95 %] | p | better than `{REFERENCE}` | runs |",
+        f"| | teacher | against `{REFERENCE}` [95 %] | p | gain, IQM [95 %] | better than `{REFERENCE}` | runs |",
         "|--:|:--|--:|--:|--:|--:|--:|",
     ]
     for row in made.rows:
         mark = " (looks ahead)" if row.privileged else " (control)" if row.control else ""
+        against = interval(row.against) if row.against.pairs else "–"
         lines.append(
-            f"| {row.place or '–'} | `{row.teacher}`{mark} | {interval(row.gains['iqm'])} | "
-            f"{interval(row.against) if row.against.pairs else '–'} | {p_value(row.p)} | "
-            f"{percent(row.better.value)} | {row.runs} of {row.planned} |"
+            f"| {row.place or '–'} | `{row.teacher}`{mark} | {against} | {p_value(row.p)} | "
+            f"{interval(row.gains['iqm'])} | {percent(row.better.value)} | {row.runs} of {row.planned} |"
         )
     lines += [
         "",
@@ -136,9 +137,8 @@ def view(made: Board, results: Results, folder: Path) -> dict[str, Any]:
         "colours": colours,
         "ranking": _pair(
             lambda width: forest(
-                [(_shown(row), _style(row), row.gains["iqm"]) for row in made.rows],
-                title="Interquartile mean of the exam gains, in percentage points",
-                mark=_of(made, REFERENCE).gains["iqm"].value,
+                [(_shown(row), _style(row), Estimate(*row.against[:3])) for row in made.rows],
+                title=f"Difference in exam gain from {REFERENCE}, in percentage points",
                 width=width,
             )
         ),
@@ -166,10 +166,6 @@ def _verdict(made: Board, best: Row | None) -> str:
     names = ", ".join(row.teacher for row in better)
     are = "is" if len(better) == 1 else "are"
     return f"{names} {are} better than {REFERENCE} (corrected for {len(made.rows) - 1} comparisons)."
-
-
-def _of(made: Board, teacher: str) -> Row:
-    return next(row for row in made.rows if row.teacher == teacher)
 
 
 def _shown(row: Row) -> str:
@@ -246,7 +242,7 @@ def _front(made: Board, cost: str, width: int) -> str:
     dots = [
         Dot(row.teacher, row.costs[cost], row.gains["iqm"].value, row.front[cost])
         for row in made.rows
-        if not row.privileged
+        if not row.privileged and len(row.cells) == len(made.cells)
     ]
     words = {"rows": "rows taught in a run", "tokens": "tokens taught in a run", "seconds": "seconds of a run's steps"}
     return pareto(dots, title=f"Gain over {cost}", below=words[cost], width=width)

@@ -31,13 +31,8 @@ class Dot(NamedTuple):
     front: bool
 
 
-def forest(
-    rows: Sequence[tuple[str, str, Estimate]], *, title: str, mark: float | None = None, width: int = 820
-) -> str:
-    """A line for each (label, class, estimate): its interval, a dot at the value, both in words at the end.
-
-    `mark` draws a second vertical line, at the reference, besides the one at 0.
-    """
+def forest(rows: Sequence[tuple[str, str, Estimate]], *, title: str, width: int = 820) -> str:
+    """A line for each (label, class, estimate): its interval, a dot at the value, both in words at the end."""
     row, top, bottom = 26, 26, 8
     left, right = label_width([name for name, _, _ in rows], width), 150
     ends = [v for _, _, e in rows for v in e if math.isfinite(v)]
@@ -51,8 +46,6 @@ def forest(
     for x in _grid(low, high, step):
         parts.append(line(across(x), top - 6, across(x), height - bottom, "axis" if abs(x) < step / 9 else "grid"))
         parts.append(text(across(x), top - 13, _points(x, step), "middle", "tick soft"))
-    if mark is not None and math.isfinite(mark):
-        parts.append(line(across(mark), top - 6, across(mark), height - bottom, "reference"))
     for index, (name, style, (value, least, most)) in enumerate(rows):
         y = top + row * (index + 0.5)
         inner = [label(name, left, y)]

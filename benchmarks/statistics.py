@@ -135,14 +135,15 @@ def paired(differences: Scores, level: float = LEVEL) -> Paired:
     """Student's t on differences of runs with equal cell and seed: the mean of the cells' means, with standard error
     sqrt(sum_c s_c^2 / n_c) / C and Welch-Satterthwaite degrees of freedom.
 
-    Cells with fewer than two pairs have no spread of their own and are left out; p is NaN where none is left. Where all
-    differences are equal nothing is random: p is 1 when they are 0, else 0.
+    Cells with fewer than two pairs have no spread of their own and are left out; where all are such, the mean is of
+    them, and the rest is NaN. Where all differences are equal nothing is random: p is 1 when they are 0, else 0.
     """
     from scipy import stats
 
     cells = [np.asarray(cell, float) for cell in differences if len(cell) > 1]
     if not cells:
-        return Paired(math.nan, math.nan, math.nan, math.nan, sum(map(len, differences)))
+        alone = _pooled(differences)
+        return Paired(float(alone.mean()) if len(alone) else math.nan, math.nan, math.nan, math.nan, len(alone))
     value = float(np.mean([cell.mean() for cell in cells]))
     parts = np.array([cell.var(ddof=1) / len(cell) for cell in cells]) / len(cells) ** 2
     error = math.sqrt(parts.sum())

@@ -96,6 +96,30 @@ def test_teachers_that_look_ahead_are_shown_without_a_place(suite):
     assert not any(made.rows[0].front.values())
 
 
+def test_the_order_is_by_what_unlike_cells_leave_comparable(suite):
+    """In cell b everybody gains 20 points more; who competes in b alone is not first for that, nor on any front."""
+    found = results(suite, {"good": -0.03, "random": 0.03})
+    scores = {
+        (cell, teacher, seed): value._replace(gain=value.gain + (cell == "b") * 0.2)
+        for (cell, teacher, seed), value in found.scores.items()
+        if (cell, teacher) != ("a", "good")
+    }
+    planned = {key: n for key, n in found.planned.items() if key != ("a", "good")}
+    made = board(found._replace(scores=scores, planned=planned, failed={}), resamples=50)
+    assert (made.rows[0].teacher, made.rows[0].place) == ("random", 1)
+    last = made.rows[-1]
+    assert (last.teacher, last.place, last.runs, last.planned) == ("good", 4, 10, 10)
+    assert last.gains["iqm"].value > made.rows[0].gains["iqm"].value and not any(last.front.values())
+
+
+def test_one_seed_gives_an_order_and_no_certainty(suite):
+    out = [(cell, teacher, seed) for cell in "ab" for teacher in TEACHERS for seed in SEEDS if seed]
+    found = results(suite, {"good": 0.03}, leave_out=out)
+    made = board(found._replace(planned=dict.fromkeys(found.planned, 1), failed={}), resamples=50)
+    assert made.rows[0].teacher == "good" and made.rows[0].place == 1
+    assert not any(row.different for row in made.rows) and math.isinf(made.detectable)
+
+
 def test_differences_are_over_the_problems_both_were_asked(suite):
     """A run that was asked fewer problems (it had taught some) is compared on the others."""
     found = dict(results(suite).scores)

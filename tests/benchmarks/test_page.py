@@ -73,9 +73,9 @@ def test_pictures_take_whatever_there_is(width):
         ("none", "flat", Estimate(NAN, NAN, NAN)),
         ("one", "down", Estimate(-0.2, NAN, NAN)),
     ]
-    picture = forest(rows, title='"t"', mark=0.03, width=width)
+    picture = forest(rows, title='"t"', width=width)
     assert "a&lt;b" in picture and "no finished run" in picture and "nan" not in picture
-    assert "nan" not in forest([], title="t") and "nan" not in forest(rows[1:2], title="t", mark=NAN)
+    assert "nan" not in forest([], title="t") and "nan" not in forest(rows[1:2], title="t")
     line = Curve("a<b", "f2", [0, 10], [0.1, NAN], [0.0, NAN], [0.2, NAN])
     assert "a&lt;b" in curves([line], title="t", below="rows", width=width)
     assert "nan" not in curves([line], title="t", below="rows") and "nan" not in curves([], title="t", below="rows")

@@ -91,7 +91,7 @@ def test_paired_is_the_t_test_of_one_cell():
 
 @pytest.mark.parametrize(
     ("differences", "value", "p"),
-    [([[0.0, 0.0]], 0.0, 1.0), ([[0.1, 0.1]], 0.1, 0.0), ([[0.1]], math.nan, math.nan), ([], math.nan, math.nan)],
+    [([[0.0, 0.0]], 0.0, 1.0), ([[0.1, 0.1]], 0.1, 0.0), ([[0.1]], 0.1, math.nan), ([], math.nan, math.nan)],
 )
 def test_paired_without_spread_or_without_pairs(differences, value, p):
     found = paired([np.array(cell) for cell in differences])

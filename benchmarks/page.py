@@ -36,7 +36,7 @@ def write_pages(folder: Path, resamples: int = statistics.RESAMPLES) -> Path:
     place = folder / "report"
     write(place / "board.csv", table_csv(made).encode())
     write(place / "board.md", table_markdown(made, results.suite.name).encode())
-    write(place / "index.html", _html(made, results, folder).encode(errors="replace"))
+    write(place / "index.html", page_html(made, results, folder).encode(errors="replace"))
     return place / "index.html"
 
 
@@ -108,7 +108,8 @@ def p_value(p: float) -> str:
     return "–" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _html(made: Board, results: Results, folder: Path) -> str:
+def page_html(made: Board, results: Results, folder: Path) -> str:
+    """The page, whose links to runs go out from `folder`."""
     loader = jinja2.FileSystemLoader([Path(__file__).parent, Path(dataenv.runs.__file__).parent])
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True

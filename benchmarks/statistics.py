@@ -108,7 +108,7 @@ def improvement(
     drawn = np.zeros(resamples, np.float32)
     for win in wins:
         x, y = (_counts(rng, resamples, n) / np.float32(n) for n in win.shape)
-        drawn += ((x @ win.astype(np.float32)) * y).sum(axis=1)
+        drawn += np.einsum("ij,ij->i", x @ win.astype(np.float32), y)
     _, low, high = widened(value, drawn / len(wins), [min(win.shape) for win in wins], level)
     return Estimate(value, max(low, 0.0), min(high, 1.0)) if low == low else Estimate(value, low, high)
 
@@ -214,10 +214,16 @@ def _iqm(cells: Sequence[NDArray[Any]], runs: NDArray[Any], target: float) -> An
     return np.sort(runs, axis=-1)[..., n // 4 : n - n // 4].mean(axis=-1)
 
 
+def _median(cells: Sequence[NDArray[Any]], runs: NDArray[Any], target: float) -> Any:
+    """By sorting, which of few numbers is quicker than np.median's partition."""
+    middles = [np.sort(cell, axis=-1)[..., (cell.shape[-1] - 1) // 2 : cell.shape[-1] // 2 + 1] for cell in cells]
+    return np.mean([middle.mean(axis=-1) for middle in middles], axis=0)
+
+
 _AGGREGATES: Mapping[str, Callable[[Sequence[NDArray[Any]], NDArray[Any], float], Any]] = {
     "iqm": _iqm,
     "mean": lambda cells, runs, target: runs.mean(axis=-1),
-    "median": lambda cells, runs, target: np.mean([np.median(cell, axis=-1) for cell in cells], axis=0),
+    "median": _median,
     "gap": lambda cells, runs, target: np.maximum(target - runs, 0).mean(axis=-1),
 }
 

@@ -11,6 +11,7 @@ from dataenv.benchmarks.board import board
 from dataenv.benchmarks.page import interval, p_value, table_csv, table_markdown, write_pages
 from dataenv.benchmarks.plots import Curve, Dot, curves, forest, pareto
 from dataenv.benchmarks.scores import read
+from dataenv.benchmarks.speed import report
 from dataenv.benchmarks.statistics import Estimate
 from dataenv.errors import RunError
 
@@ -93,3 +94,10 @@ def test_markdown_and_csv_of_a_table_say_what_was_not_finished(finished):
     header = table_csv(made).splitlines()[0].split(",")
     assert len(header) == len(set(header)) and "gain in skill-list" in header
     assert Path(finished / "suite.json").is_file()
+
+
+def test_the_report_whose_speed_is_measured_is_a_whole_one(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["report", "--resamples", "20"])
+    report.main()
+    assert "s; then" in capsys.readouterr().out
+    assert len(board(report.made_up(), 20).rows) == len(report.TEACHERS)

@@ -67,6 +67,22 @@ def skills(task: Any) -> None:
     whole(f"max_new_tokens of task '{task.name}'", task.max_new_tokens)
 
 
+def images(task: Any, student: Any) -> None:
+    """Raise InvalidData where the student can make no sense of the task's prompts: see `protocols.SaysImages`."""
+    posed, taken = getattr(task, "images", None), getattr(student, "images", None)
+    if posed is None or taken is None or posed == taken:
+        return
+    if posed:
+        raise InvalidData(
+            f"Student '{student.name}' reads text only, and every prompt of task '{task.name}' holds a picture; choose "
+            "a student that sees, such as micro-vision or vlm:ORG/NAME, or a task without pictures."
+        )
+    raise InvalidData(
+        f"Student '{student.name}' needs a picture in every prompt, and those of task '{task.name}' hold none; choose "
+        "a student that reads text, such as micro or hf:ORG/NAME, or a task with pictures, such as scenes."
+    )
+
+
 def problems(task: Any, found: Any) -> None:
     """Raise InvalidData unless `task.problems` returned problems of the task's skills."""
     where = f"problems() of task '{task.name}'"

@@ -192,6 +192,15 @@ class Student(Protocol):
 
 
 @runtime_checkable
+class SaysImages(Protocol):
+    """A task or a student that says whether prompts hold images, those that the task poses or that the student can make
+    sense of. One that does not say is taken to mean None."""
+
+    images: bool | None
+    """True: every prompt; False: none; None: some do and some do not."""
+
+
+@runtime_checkable
 class Engine(Protocol):
     """Turns requests into training rows."""
 

@@ -45,6 +45,8 @@ class CausalLM:
     The constructor opens nothing; weights load at first use and only once per process.
     """
 
+    images: bool | None = False
+
     def __init__(
         self,
         source: str | Base,

@@ -89,7 +89,9 @@ def micro_vision(argument: str = "", **options: Any) -> VisionLM:
         "dtype": "float32",
         "threads": 1,  # as for micro: the sums are then the same on every machine
     }
-    return VisionLM(base, **{**defaults, **options})
+    student = VisionLM(base, **{**defaults, **options})
+    student.images = True  # of text alone it has read nothing
+    return student
 
 
 def _find(base_seed: int) -> str:

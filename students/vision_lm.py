@@ -40,6 +40,8 @@ class VisionLM(CausalLM):
     An image that cannot be read is InvalidData, before anything is taught or answered; the gate drops such rows.
     """
 
+    images: bool | None = None
+
     def __init__(
         self, source: str | Base, *, packing: bool | None = None, max_length: int = 2048, **options: Any
     ) -> None:

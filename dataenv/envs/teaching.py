@@ -148,10 +148,11 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         checks.part("task", task, Task)
         checks.skills(task)
         self.client = _client(client)
-        self.task: Task = discovered(task, skills, self.client)
         self.student: Student = make_student(student) if isinstance(student, str) else student
         checks.part("student", self.student, Student)
         checks.whole(f"shots of student '{self.student.name}'", self.student.shots, least=0)
+        checks.images(task, self.student)
+        self.task: Task = discovered(task, skills, self.client)
         engine = self.task.default_engine if engine is None else engine
         self.engine: Engine = engines.make(engine, task=self.task) if isinstance(engine, str) else engine
         checks.part("engine", self.engine, Engine)

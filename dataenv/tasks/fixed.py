@@ -21,6 +21,7 @@ class FixedTask:
 
     name: str
     default_engine = "pool"
+    images = False
     prerequisites: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     published: ClassVar[frozenset[Split]] = frozenset()
     """Splits that the data set itself says."""

@@ -28,6 +28,7 @@ class MintedTask:
 
     family: str
     default_engine = "procedural"
+    images = False
 
     def __init__(self, skills: str | Sequence[str] | None, builds_on: Mapping[str, Sequence[str]]) -> None:
         if isinstance(skills, str):

@@ -26,6 +26,7 @@ class PictureTask(FixedTask):
     many stands in `unreadable`, and a `Note` names the first of them. InvalidData where no other is left.
     """
 
+    images = True
     unreadable = 0
 
     def questions(self) -> Iterator[tuple[str, Problem, Split | None]]:

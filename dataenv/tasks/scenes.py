@@ -35,6 +35,7 @@ class Scenes(MintedTask):
     """The scenes task; `Scenes("colour,counting")` keeps only those skills."""
 
     family = "scenes"
+    images = True
     max_new_tokens = 10  # "triangles" letter by letter, and the end
 
     row_form: Mapping[str, Any] = {

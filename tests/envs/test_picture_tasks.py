@@ -5,7 +5,7 @@ import pytest
 
 from dataenv.envs import ENVS, env_id
 from dataenv.envs.open_ended import OpenEndedEnv
-from dataenv.errors import InvalidAction
+from dataenv.errors import InvalidAction, InvalidData
 from dataenv.records import Example, Plan, Request
 from dataenv.tasks.scenes import Scenes
 
@@ -48,3 +48,32 @@ def test_an_exemplar_is_said_in_words_and_a_row_cannot_be(student):
     assert part["exemplar"] == f"[picture]\n{problem.prompt.text}" == problem.prompt.in_words
     with pytest.raises(InvalidAction, match="images"):
         env.action(Plan(examples=(Example.from_problem(problem),)))
+
+
+@pytest.mark.parametrize("name", ENVS)
+@pytest.mark.parametrize(
+    ("task", "student", "what"),
+    [
+        ("scenes:colour", "micro", "'micro' reads text only, .* task 'scenes:colour' .* a student that sees"),
+        ("easy-vqa", "hf:org/name", "'org/name' reads text only, .* task 'easy-vqa' .* a task without pictures"),
+        ("drills", "micro-vision", "'micro-vision' needs a picture .* task 'drills' hold none; choose a student that"),
+        ("bfcl", "micro-vision", "'micro-vision' needs a picture .* task 'bfcl' .* or a task with pictures"),
+    ],
+)
+def test_a_student_that_cannot_take_the_prompts_is_refused_at_once(name, task, student, what, monkeypatch):
+    def load(*_):
+        raise AssertionError("something was loaded")
+
+    monkeypatch.setattr("dataenv.students.causal_lm.CausalLM._load", load)
+    monkeypatch.setattr("dataenv.tasks.fixed.FixedTask._by_key", property(load))
+    with pytest.raises(InvalidData, match=what) as refused:
+        gym.make(env_id(name), task=task, student=student, skills="cluster:2")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("task", ["scenes", "drills"])
+def test_one_that_takes_both_or_does_not_say_is_not_refused(task, student, fakes):
+    gym.make(env_id("skill-list"), task=task, student="vlm:org/name")
+    gym.make(env_id("skill-list"), task=task, student=student)
+    for taught in ("micro", "micro-vision"):
+        gym.make(env_id("skill-list"), task=fakes.Toy(), student=taught)

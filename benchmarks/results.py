@@ -3,8 +3,9 @@
     python -m dataenv.benchmarks.results bench/standard-micro [bench/standard-smollm2 ...]
 
 writes benchmarks/results/NAME/{board.md, board.csv, scores.csv, about.json} for each, and then the table of every
-`<!-- results: NAME -->` ... `<!-- end -->` in README.md and docs/leaderboard.md, and between `<!-- ranks: A B -->` and
-`<!-- end -->` how alike suites A and B rank the teachers they share. Without a folder only the tables are made anew.
+`<!-- results: NAME -->` ... `<!-- end -->` in README.md and docs/leaderboard.md (`<!-- best: NAME N -->`: its first N
+lines and the controls), and between `<!-- ranks: A B -->` and `<!-- end -->` how alike suites A and B rank the teachers
+they share. Without a folder only the tables are made anew.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from dataenv.benchmarks.bench import RUNS, write
 from dataenv.benchmarks.board import board
 from dataenv.benchmarks.page import table_csv, table_markdown
 from dataenv.benchmarks.scores import Results, read
+from dataenv.benchmarks.suite import REFERENCE
 from dataenv.errors import InvalidData
 from dataenv.runs.report_log import mapping, read_run
 from dataenv.seeding import stream
 
 RESULTS = Path("benchmarks/results")
 PAGES = (Path("README.md"), Path("docs/leaderboard.md"))
-_TABLE = re.compile(r"<!-- (results|ranks): ([\w .-]+) -->.*?<!-- end -->", re.DOTALL)
+_TABLE = re.compile(r"<!-- (results|best|ranks): ([\w .-]+) -->.*?<!-- end -->", re.DOTALL)
 
 
 def publish(folder: Path, place: Path) -> None:
@@ -66,8 +68,8 @@ def scores_csv(results: Results) -> str:
 
 
 def ranks(first: str, second: str, root: Path = RESULTS) -> str:
-    """How alike two suites rank the teachers they share: Kendall's tau-b of the mean gains, with a bootstrap interval
-    over the seeds of both (percentiles, for tau cannot pass 1)."""
+    """How alike two suites rank the teachers they share: Kendall's tau-b of the mean differences from the reference,
+    with a bootstrap interval over the runs of both (percentiles, for tau cannot pass 1)."""
     gains = [_gains(root / name / "scores.csv") for name in (first, second)]
     shared = [teacher for teacher in gains[0] if teacher in gains[1]]
     if len(shared) < 3:
@@ -92,14 +94,25 @@ def ranks(first: str, second: str, root: Path = RESULTS) -> str:
 
 
 def _gains(path: Path) -> dict[str, list[float]]:
+    """Of each teacher, what its runs gained more than the reference's in the same cell on the same seed."""
     try:
         rows = list(csv.DictReader(path.read_text().splitlines()))
     except OSError as error:
         raise InvalidData(f"{path} is not there ({error.strerror}); publish that suite first.") from error
+    reference = {(row["cell"], row["seed"]): float(row["gain"]) for row in rows if row["teacher"] == REFERENCE}
     found: dict[str, list[float]] = {}
     for row in rows:
-        found.setdefault(row["teacher"], []).append(float(row["gain"]))
+        if (where := (row["cell"], row["seed"])) in reference:
+            found.setdefault(row["teacher"], []).append(float(row["gain"]) - reference[where])
     return found
+
+
+def _best(table: str, n: int) -> str:
+    """The first `n` lines of a table, the controls, and what stands below it."""
+    lines = table.splitlines()
+    end = lines.index("")
+    kept = [line for i, line in enumerate(lines[2:end]) if i < n or "(control)" in line]
+    return "\n".join([*lines[:2], *kept, *lines[end:]])
 
 
 def filled(text: str, root: Path = RESULTS) -> str:
@@ -108,7 +121,11 @@ def filled(text: str, root: Path = RESULTS) -> str:
     def made(match: re.Match[str]) -> str:
         first, _, second = match[2].partition(" ")
         try:
-            content = ranks(first, second, root) if match[1] == "ranks" else (root / first / "board.md").read_text()
+            if match[1] == "ranks":
+                content = ranks(first, second, root)
+            else:
+                content = (root / first / "board.md").read_text()
+                content = _best(content, int(second)) if match[1] == "best" else content
         except OSError as error:
             raise InvalidData(f"{error.filename} is not there; publish that suite first.") from error
         return f"<!-- {match[1]}: {match[2]} -->\n{content.strip()}\n<!-- end -->"

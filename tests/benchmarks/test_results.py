@@ -38,6 +38,13 @@ def test_tables_stand_between_their_marks_and_are_made_anew(published):
         filled("<!-- results: other -->\n<!-- end -->", published)
 
 
+def test_the_best_lines_and_the_controls_make_a_short_table(published):
+    whole = (published / "small" / "board.md").read_text().splitlines()
+    short = filled("<!-- best: small 1 -->\n<!-- end -->", published).splitlines()[1:-1]
+    assert set(short) < set(whole) and short[:3] == whole[:3] and short[-1] == whole[-1]
+    assert [line for line in short if "(control)" in line] == [line for line in whole if "(control)" in line]
+
+
 def write(root, name, gains):
     (root / name).mkdir(parents=True)
     lines = [
@@ -48,12 +55,12 @@ def write(root, name, gains):
 
 
 def test_rankings_are_compared_over_the_teachers_that_two_suites_share(tmp_path):
-    write(tmp_path, "one", {"a": [0.1, 0.11], "b": [0.2, 0.21], "c": [0.3, 0.31], "x": [9, 9]})
-    write(tmp_path, "two", {"c": [0.5, 0.6], "a": [0.1, 0.1], "b": [0.2, 0.3]})
+    write(tmp_path, "one", {"a": [0.1, 0.11], "uniform": [0.2, 0.21], "c": [0.3, 0.31], "x": [9, 9]})
+    write(tmp_path, "two", {"c": [0.5, 0.6], "a": [0.1, 0.1], "uniform": [0.2, 0.3]})
     said = ranks("one", "two", tmp_path)
     assert "3 teachers" in said and "+1.00 [+1.00, +1.00]" in said
     assert said in filled("<!-- ranks: one two -->\n<!-- end -->", tmp_path)
-    write(tmp_path, "three", {"a": [1], "b": [2]})
+    write(tmp_path, "three", {"a": [1], "uniform": [2]})
     with pytest.raises(InvalidData, match="share 2 teachers"):
         ranks("one", "three", tmp_path)
     with pytest.raises(InvalidData, match="publish that suite"):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +20,8 @@ from typing import Any
 
 import orjson
 
-from dataenv.benchmarks.bench import FAILED, RUNS, SUITE, stored, write
-from dataenv.errors import InvalidData
+from dataenv.benchmarks.bench import FAILED, RUNS, SUITE, stored
+from dataenv.errors import InvalidData, RunError
 
 MANIFEST = "manifest.json"
 KEPT = ("config.json", "events.jsonl", "steps/*/rows.jsonl", "steps/*/student/*")
@@ -32,16 +33,29 @@ def pack(folder: Path, path: Path) -> Path:
     files = [folder / SUITE, folder / FAILED]
     for job in suite.jobs():
         files += [file for pattern in KEPT for file in sorted((folder / RUNS / job.place).glob(pattern))]
-    content = {str(file.relative_to(folder)): file.read_bytes() for file in files if file.is_file()}
-    manifest = orjson.dumps({name: digest(held) for name, held in content.items()}, option=orjson.OPT_INDENT_2)
-    held = io.BytesIO()
-    with tarfile.open(fileobj=held, mode="w:gz") as archive:
-        for name, data in {**content, MANIFEST: manifest}.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    write(path, held.getvalue())
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    hashes: dict[str, str] = {}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(draft, mode="w:gz") as archive:
+            for file in files:
+                if file.is_file():
+                    name, content = str(file.relative_to(folder)), file.read_bytes()
+                    hashes[name] = digest(content)
+                    _add(archive, name, content)
+            _add(archive, MANIFEST, orjson.dumps(hashes, option=orjson.OPT_INDENT_2))
+        draft.replace(path)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written ({error.strerror}); free or allow the place.") from error
+    finally:
+        draft.unlink(missing_ok=True)
     return path
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
 
 
 def unpacked(path: Path, place: Path) -> Path:

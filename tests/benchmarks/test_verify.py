@@ -10,7 +10,7 @@ import pytest
 from dataenv.benchmarks import suite as suites
 from dataenv.benchmarks.bundle import MANIFEST, digest, pack
 from dataenv.benchmarks.verify import leaked, must_be_sound, verify
-from dataenv.errors import InvalidData
+from dataenv.errors import InvalidData, RunError
 from dataenv.records import Example, Problem
 from dataenv.runs import folder as folders
 
@@ -223,6 +223,21 @@ def test_what_is_no_bundle_is_refused(tmp_path):
         verify(tmp_path / "x.tar.gz")
     with pytest.raises(InvalidData, match="There is no bundle"):
         verify(tmp_path / "absent.tar.gz")
+
+
+def test_a_bundle_is_written_whole_or_not_at_all(bundle, finished, tmp_path, monkeypatch):
+    whole, add = bundle.read_bytes(), tarfile.TarFile.addfile
+
+    def full(archive, member, *rest):
+        if "rows.jsonl" in member.name:
+            raise OSError(28, "No space left on device")
+        add(archive, member, *rest)
+
+    monkeypatch.setattr(tarfile.TarFile, "addfile", full)
+    with pytest.raises(RunError, match=r"small\.tar\.gz cannot be written \(No space left"):
+        pack(finished, bundle)
+    assert bundle.read_bytes() == whole
+    assert not list(tmp_path.glob(".*part"))
 
 
 def test_an_archive_cannot_write_outside_its_place(bundle, tmp_path):

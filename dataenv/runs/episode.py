@@ -188,10 +188,10 @@ def _teach_and_examine(config: RunConfig, files: RunFolder, tell: Any, client: C
     exercises = Exercises(env.task, env.student)
     if isinstance(teacher, Exercising):
         teacher.take_exercises(exercises)
-    meter = _Meter(client, exercises, files.events)
     try:
         _must_have_its_data(files, env.task)
         state = _restored(config, files, env, teacher)
+        meter = _Meter(client, exercises, files.events)  # of the events that stay: what the others used is said again
         for event in files.events:
             tell(event)
         if state is None:

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from dataenv.chat import models
-from dataenv.errors import InvalidData, RunError, ServerFailing
+from dataenv.errors import InvalidData, Note, RunError, ServerFailing
 from dataenv.registry import Entry
 from dataenv.runs.config import RunConfig
 from dataenv.runs.episode import resume, start
@@ -72,6 +72,19 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_end_without_asking_twice(kin
         assert sum(chat["calls"] for chat in said) == asked  # also those of steps that were done again
         assert sum(chat["prompt_tokens"] for chat in said) == 5 * asked
     assert len(server.chats) == asked
+
+
+def test_what_a_step_asked_is_not_forgotten_when_the_step_is_done_again(config, server, tmp_path):
+    """Its event stands in the log, but a file it names is gone."""
+    whole = start(config("skill-list", steps=2), tmp_path / "run")
+    asked = len(server.chats)
+    lines = (tmp_path / "run/events.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "run/events.jsonl").write_bytes(b"".join(lines[:-2]))
+    (tmp_path / "run/steps/002/rows.jsonl").unlink()
+    with pytest.warns(Note, match="cannot be built on"):
+        assert resume(tmp_path / "run")["hash"] == whole["hash"]
+    assert len(server.chats) == asked
+    assert sum(event["chat"]["calls"] for event in events(tmp_path / "run") if "chat" in event) == asked
 
 
 def test_events_say_what_was_taken_and_refused_and_the_report_shows_it(config, server, tmp_path):

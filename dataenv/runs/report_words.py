@@ -6,12 +6,13 @@ import json
 import re
 import shlex
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dataenv.runs.charts import finite
-from dataenv.runs.report_log import RunLog
+from dataenv.runs.config import RunConfig
+from dataenv.runs.report_log import RunLog, mapping
 
 SPACE = "\u00a0"
 SHORT, LONGEST = 280, 20_000
@@ -130,15 +131,29 @@ def settings(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Tex
 def commands(log: RunLog) -> list[tuple[str, str]]:
     """(why, command line) for going on with this run, doing it again, and renewing its report."""
     folder = shlex.quote(str(log.folder))
-    config = log.config
-    again = ["dataenv run"]
-    for key in ("env", "task", "student", "teacher", "engine", "model", "steps", "rows", "seed", "regime", "replay"):
-        value = config.get(key)
-        if isinstance(value, str | int | float) and not isinstance(value, bool) and value != "":
-            again.append(f"--{key} {shlex.quote(visible(str(value)))}")
-    filters = config.get("filters")
-    again += [f"--filter {shlex.quote(visible(str(id)))}" for id in (filters if isinstance(filters, list) else ())]
+    again = ["dataenv run", *_flags(log.config)]
     lines = [] if log.end else [("Go on where it stopped", f"dataenv resume {folder}")]
     if len(again) > 1:
         lines.append(("Do it again in a new folder", " ".join(again)))
     return [*lines, ("Write this page anew", f"dataenv report {folder}")]
+
+
+def _flags(config: Mapping[str, Any]) -> Iterator[str]:
+    """A run's settings as flags of `dataenv run`; what looks like a secret is left out."""
+    for key in (name for name in RunConfig.model_fields if name in config):
+        flag, value = f"--{key.replace('_', '-')}", config[key]
+        if key == "options":
+            for part, options in mapping(value).items():
+                for name, option in mapping(options).items():
+                    if not _SECRET.search(name):
+                        text = f"{part}.{name}={json.dumps(option, ensure_ascii=False)}"
+                        yield f"--set {shlex.quote(visible(text))}"
+        elif key == "filters":
+            for one in value if isinstance(value, list) else ():
+                yield f"--filter {shlex.quote(visible(str(one)))}"
+        elif value is True:
+            yield flag
+        elif value is None and key in ("feedback", "exam"):
+            yield f"{flag} 0"  # all problems there are
+        elif isinstance(value, str | int | float) and value is not False and value != "":
+            yield f"{flag} {shlex.quote(visible(str(value)))}"

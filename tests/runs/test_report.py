@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import shlex
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,8 +17,10 @@ import pytest
 
 from dataenv.errors import RunError
 from dataenv.records import Attempt, Example, Problem
+from dataenv.runs.config import RunConfig
 from dataenv.runs.report import write_report
-from dataenv.runs.report_words import Text, duration, percent, points, settings
+from dataenv.runs.report_log import RunLog
+from dataenv.runs.report_words import Text, commands, duration, percent, points, settings
 
 SKILLS = ("chain_sum", "basic_arithmetic", "gcd", "lcm", "letter_counting", "spell_backward", "word_sorting",
           "number_sorting", "count_primes", "base_conversion", "caesar_cipher", "leg_counting", "simple_equations",
@@ -180,6 +183,28 @@ def test_a_finished_run_says_what_came_of_it(tmp_path: Path) -> None:
         assert part in page.text
     assert len(page.charts) == 6, "three charts, each for a wide page and for a phone"
     assert "dataenv resume" not in page.text and "dataenv run --env SkillList" in page.text
+
+
+def test_the_command_that_does_it_again_names_all_that_was_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given to the command line it is the same run, whatever was set; what looks like a secret is not in it."""
+    from dataenv import cli
+
+    options: Any = {"student": {"template": "{prompt} '?", "epochs": 3}, "teacher": {"floor": "5"}}
+    config = RunConfig(
+        env="skill-tree", task="drills", skills="cluster:3", student="micro", teacher="mine.py:My Own", no_state=True,
+        engine="llm", filters=("known:0.5", "x"), model="openai:m", steps=7, rows=9, max_rows=50, seed=4,
+        regime="retrain", replay=0.5, feedback=None, error=0.1, redraw=True, exam=None, select="best", target=0.9,
+        options=options,
+    )  # fmt: skip
+    given: list[RunConfig] = []
+    monkeypatch.setattr(cli, "_watched", lambda folder, json, work, config: given.append(config))
+    for run in (config, RunConfig()):
+        written = run.model_dump(mode="json")
+        written["options"]["model"] = {"password": "hunter2"}
+        ((_, line),) = [one for one in commands(RunLog(tmp_path, config=written)) if one[0].startswith("Do it again")]
+        assert "hunter2" not in line
+        cli.app(shlex.split(line)[1:], standalone_mode=False)
+        assert given.pop() == run
 
 
 def test_a_small_gain_is_called_indistinguishable_from_zero(tmp_path: Path) -> None:

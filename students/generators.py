@@ -40,7 +40,10 @@ class Sampling:
     seed: int = 0
 
     def seeds(self, prompts: Sequence[list[int]]) -> list[int]:
-        """One for each reply, from its prompt and how many equal ones come before it: company changes no reply."""
+        """One for each reply, from its prompt and how many equal ones come before it: company changes no reply. All 0
+        where nothing is drawn."""
+        if self.temperature <= 0:
+            return [0] * len(prompts)
         before: Counter[str] = Counter()
         seeds = []
         for text in map(str, prompts):

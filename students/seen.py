@@ -20,12 +20,16 @@ pictures, or what they were cut into."""
 
 class Seen(list[int]):
     """Token ids of a prompt with pictures, whose places they hold. `look()` gives the rest of it; `pixels` counts its
-    numbers that are no token types."""
+    numbers that are no token types; `key` tells it from prompts of the same tokens with other pictures."""
 
-    def __init__(self, ids: Sequence[int], look: Callable[[], Looks], pixels: int) -> None:
+    def __init__(self, ids: Sequence[int], look: Callable[[], Looks], pixels: int, key: str = "") -> None:
         super().__init__(ids)
         self.look = look
         self.pixels = pixels
+        self.key = key
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} {self.key}"
 
 
 def pixels(prompts: Sequence[list[int]]) -> int:

@@ -85,7 +85,7 @@ class ImageEncoder(Encoder):
         if not images:
             return ids or [self.end]
         pixels = sum(tensor.numel() for tensor in looks.values() if tensor.is_floating_point())
-        return Seen(ids, partial(self._look, text, images), pixels)
+        return Seen(ids, partial(self._look, text, images), pixels, " ".join(image.sha256 for image in images))
 
     def _look(self, text: str, images: Sequence[Image]) -> Looks:
         return self._processed(text, images)[1]

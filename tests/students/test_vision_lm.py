@@ -17,6 +17,7 @@ from dataenv.protocols import Student
 from dataenv.records import Example, Image, Prompt
 from dataenv.students import make_student, memory, seen
 from dataenv.students.causal_lm import CausalLM
+from dataenv.students.generators import Sampling
 from dataenv.students.packing import lay_out, length
 from dataenv.students.training import _CompletionLosses
 from dataenv.students.vision_lm import ImageEncoder, VisionLM
@@ -256,6 +257,16 @@ def test_the_reply_depends_on_the_picture(kind):
     student = student_of(kind)
     same_words = [Prompt(text="what?", images=(picture(seed),)) for seed in range(6)]
     assert len(set(says(student, same_words))) > 1
+
+
+def test_a_sampled_reply_does_not_depend_on_other_pictures_under_the_same_words():
+    encoder = student_of("llava").encoder
+    one, other = (encoder.prompt(Prompt(text="what?", images=(picture(seed),))) for seed in range(2))
+    assert one == other
+    sampling = Sampling(4, frozenset(), temperature=1.0)
+    alone = sampling.seeds([other])
+    assert sampling.seeds([one, other])[1:] == alone
+    assert len({*sampling.seeds([other, other]), *sampling.seeds([one])}) == 3
 
 
 def test_it_answers_as_transformers_generates(kind):

@@ -79,10 +79,8 @@ class Encoder:
         if self.template is not None:
             before = "".join(self._fill(shot.prompt) + shot.completion + "\n\n" for shot in shots)
             return before + self._fill(prompt)
-        text: str = self.writer.apply_chat_template(
-            self._messages(prompt, shots), tools=list(prompt.tools) or None, tokenize=False, add_generation_prompt=True
-        )
-        return text
+        tools = list(prompt.tools) or None
+        return self._written(self._messages(prompt, shots), tools=tools, add_generation_prompt=True)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of a reply, without special tokens and surrounding white space."""
@@ -97,12 +95,23 @@ class Encoder:
         name = "probe_of_tools"
         probe = {"name": name, "description": "", "parameters": {"type": "object", "properties": {}}}
         try:
-            text: str = self.writer.apply_chat_template(
-                self._messages(Prompt(text="?"), ()), tools=[{"type": "function", "function": probe}], tokenize=False
-            )
-        except Exception:  # a template may refuse them, in whatever way
+            tools = [{"type": "function", "function": probe}]
+            text = self._written(self._messages(Prompt(text="?"), ()), tools=tools)
+        except InvalidData:
             return False
         return name in text
+
+    def _written(self, messages: list[dict[str, Any]], **options: Any) -> str:
+        """The conversation as the chat template has it. Raises InvalidData where it refuses, in whatever way."""
+        try:
+            text: str = self.writer.apply_chat_template(messages, tokenize=False, **options)
+        except Exception as error:
+            why = str(error).strip().rstrip(".")
+            raise InvalidData(
+                f"The chat template of student '{self.name}' refuses a conversation ({why}); leave out what it has no "
+                "place for (system, shots), or give another template."
+            ) from error
+        return text
 
     def _fill(self, prompt: Prompt) -> str:
         assert self.template is not None
@@ -130,9 +139,7 @@ class Encoder:
         """The token after an assistant's words: the chat template's own, else the tokenizer's end of sequence."""
         if self.template is None:
             mark = "@@reply@@"
-            text = self.writer.apply_chat_template(
-                [*self._messages(Prompt(text="?"), ()), self._message("assistant", Prompt(text=mark))], tokenize=False
-            )
+            text = self._written([*self._messages(Prompt(text="?"), ()), self._message("assistant", Prompt(text=mark))])
             after = self._ids(text.rpartition(mark)[2])
             special = set(self.tokenizer.all_special_ids)
             for id in after:

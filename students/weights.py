@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dataenv.errors import InvalidData, MissingDependency
+from dataenv.errors import DataEnvError, InvalidData, MissingDependency
 
 if TYPE_CHECKING:
     from dataenv.students.causal_lm import CausalLM
@@ -104,9 +104,8 @@ def build_once(name: str, build: Callable[[Path], None]) -> Path:
     except Exception as error:
         if not isinstance(error, OSError) and type(error).__name__ != "SafetensorError":  # it raises that when writing
             raise
-        first = str(error).strip().splitlines()[0]
         raise InvalidData(
-            f"The student's weights cannot be kept in {cache_folder()} ({first}); make room there, or set "
+            f"The student's weights cannot be kept in {cache_folder()} ({_first_line(error)}); make room there, or set "
             "DATAENV_CACHE to a folder that can be written."
         ) from error
     return folder
@@ -141,7 +140,7 @@ def _check(device: str, dtype: str | None) -> None:
     try:
         torch.empty(1, device=torch.device(str(device))).cpu()
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:  # as raw as its many builds
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0].partition(". ")[0].rstrip(".")
+        first = _first_line(error).partition(". ")[0]
         raise InvalidData(
             f"A student cannot use device '{device}' here ({first}); 'cpu' always works, and without a device the "
             "fastest there is gets chosen."
@@ -176,17 +175,33 @@ def _load(base: Base, device: str, dtype: str, hollow: bool = False) -> tuple[An
                 model.generation_config = GenerationConfig.from_pretrained(folder)
         else:
             model = auto.from_pretrained(folder, **kind)
-    except (OSError, ValueError, ImportError) as error:
-        first = str(error).strip().splitlines()[0]
-        if isinstance(error, ImportError):  # many processors want torchvision
-            raise MissingDependency(
-                f"Student '{base.id}' needs a package that is not installed ({first}); install it."
-            ) from error
-        raise MissingDependency(
-            f"Student '{base.id}' could not be loaded ({first}); fetch it where the Hub can be reached with "
-            f"'hf download {base.id}', or give the folder that holds it."
-        ) from error
-    return model.to(device).requires_grad_(False).eval(), reads
+        return model.to(device).requires_grad_(False).eval(), reads
+    except Exception as error:  # whatever is wrong with files of others, or with the device, each library says its way
+        raise _unloaded(base, folder, device, error) from error
+
+
+def _unloaded(base: Base, folder: str, device: str, error: Exception) -> DataEnvError:
+    from dataenv.students.memory import out_of_memory
+
+    first = _first_line(error)
+    if out_of_memory(error):
+        return InvalidData(
+            f"Student '{base.id}' does not fit into the memory of device '{device}' ({first}); choose a smaller one, "
+            "another device, or spread it over several, as in sharded:hf:ORG/NAME."
+        )
+    if isinstance(error, ImportError):  # many processors want torchvision
+        return MissingDependency(f"Student '{base.id}' needs a package that is not installed ({first}); install it.")
+    way = f"fetch it where the Hub can be reached with 'hf download {base.id}', or give the folder that holds it"
+    if Path(folder).is_dir():
+        way = f"{folder} is not whole, or holds another kind of model: " + (
+            "fetch it anew" if base.find is None else "remove that folder, and it is made anew"
+        )
+    return MissingDependency(f"Student '{base.id}' could not be loaded ({first}); {way}.")
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _classes(images: bool) -> tuple[Any, Any]:

@@ -21,8 +21,8 @@ class Local:
         batch: answers that are written at a time; give the client at least as many slots.
         device, dtype: e.g. "cuda", "bfloat16"; None chooses the fastest this machine has.
 
-    Questions that arrive together are answered together, in order of arrival, so that equal calls of `ask` have equal
-    answers; a sampled answer depends on what else is in its batch. There is no grammar: a form is asked for in words.
+    Questions that arrive together are answered together; an answer, sampled or not, follows from its question, whatever
+    else is in its batch, up to rounding. There is no grammar: a form is asked for in words.
     A batch that is under way runs to its end, which `max_tokens` bounds.
     """
 
@@ -30,14 +30,13 @@ class Local:
         self, source: str = "smollm2-135m", *, batch: int = 16, device: str | None = None, dtype: str | None = None
     ) -> None:
         from dataenv.students import make_student
+        from dataenv.students.weights import Base
 
         base = getattr(make_student(source), "base", None)
-        if batch < 1 or base is None:
-            raise InvalidData(
-                f"Student '{source}' has no model to talk to; choose another."
-                if base is None
-                else "A local model's batch must be at least 1."
-            )
+        if type(base) is not Base or base.images:  # a sharded student's weights are in other processes
+            raise InvalidData(f"Student '{source}' has no model of text alone to talk to; choose another.")
+        if batch < 1:
+            raise InvalidData("A local model's batch must be at least 1.")
         self.id, self.where = f"local:{source}", f"The local model '{source}'"
         self.batch = batch
         self._base, self._device, self._dtype = base, device, dtype
@@ -107,9 +106,13 @@ class Local:
         alike: dict[tuple[int, float], list[tuple[int, list[int]]]] = defaultdict(list)
         for at, question in enumerate(questions):
             messages = question.messages if question.json_schema is None else in_words(question)
-            text = tokenizer.apply_chat_template(
-                [message.model_dump() for message in messages], tokenize=False, add_generation_prompt=True
-            )
+            try:
+                text = tokenizer.apply_chat_template(
+                    [message.model_dump() for message in messages], tokenize=False, add_generation_prompt=True
+                )
+            except Exception as error:  # a template may refuse roles or their order, in whatever way
+                outcomes.append(CallFailed(f"{self.where} takes no such conversation ({str(error).strip()})."))
+                continue
             ids = tokenizer(text, add_special_tokens=False)["input_ids"]
             outcomes.append(CallFailed(f"{self.where} reads {context} tokens, and the question has {len(ids)}."))
             if context is None or len(ids) < context:

@@ -109,6 +109,16 @@ def test_a_question_that_does_not_fit_fails_by_itself(local, make):
     assert "reads 128 tokens" in str(results[1].error)
 
 
+def test_a_conversation_that_the_template_refuses_fails_by_itself(tmp_path, make):
+    """As Gemma's refuses a system message."""
+    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('No system role.') }}{% endif %}"
+    local = Local(save(tmp_path, refusing + CHAT), device="cpu", dtype="float32")
+    system = Question(messages=[{"role": "system", "content": "S"}, {"role": "user", "content": "U"}], max_tokens=8)
+    results = make(local).ask(["short", system, "short"])
+    assert [type(result) for result in results] == [Answer, Failure, Answer]
+    assert "takes no such conversation (No system role.)" in str(results[1].error)
+
+
 def test_it_can_be_closed_and_used_again(local, make):
     client = make(local)
     before = client.ask(["a"])[0].text
@@ -131,6 +141,9 @@ def test_what_is_no_model_is_said_when_it_is_made():
         make_model("local:./nowhere")
     with pytest.raises(InvalidData, match="at least 1"):
         Local("smollm2-135m", batch=0)
+    for id in ("simulated:chain", "micro-vision", "vlm:org/name", "sharded:smollm2-135m"):
+        with pytest.raises(InvalidData, match=f"'{id}' has no model of text alone to talk to"):
+            make_model(f"local:{id}")
 
 
 def test_making_one_loads_nothing():

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 
 from dataenv.errors import InvalidData
@@ -98,6 +100,18 @@ def test_the_system_message_is_given_left_out_or_empty(chat_tokenizer):
 def test_a_missing_chat_template_is_an_error_that_names_the_way_out():
     with pytest.raises(InvalidData, match=r"'mine' has no chat template; give one, for example template='\{prompt\}"):
         Encoder(_tokenizer(), name="mine")
+
+
+def test_a_chat_template_that_refuses_is_one_sentence(chat_tokenizer):
+    """As Gemma's refuses a system message."""
+    tokenizer = copy.deepcopy(chat_tokenizer)
+    tokenizer.chat_template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('No system role.') }}{% endif %}"
+        + tokenizer.chat_template
+    )
+    assert Encoder(tokenizer, name="gemma").prompt(Prompt(text="hi"))
+    with pytest.raises(InvalidData, match=r"template of student 'gemma' refuses a conversation \(No system role\); "):
+        Encoder(tokenizer, name="gemma", system="")
 
 
 def test_a_template_without_a_place_for_the_prompt_is_refused():

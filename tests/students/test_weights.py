@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -138,6 +139,39 @@ def test_absent_weights_are_a_missing_dependency_that_names_the_way_out(tmp_path
     ) as caught:
         Base(str(tmp_path / "absent")).load("cpu", "float32")
     assert "\n" not in str(caught.value)
+
+
+def spoilt(folder, tmp_path, name, content):
+    """A copy of a student's folder with another file in it."""
+    copied = shutil.copytree(folder, tmp_path / "copy")
+    (copied / name).write_bytes(content)
+    return copied
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 3\n"),
+        ("model.safetensors", b""),
+        ("tokenizer.json", b"{}"),
+        ("config.json", b"{}"),
+    ],
+)
+def test_a_folder_that_is_not_whole_is_one_sentence(tiny_folder, tmp_path, name, content):
+    copied = spoilt(tiny_folder, tmp_path, name, content)
+    with pytest.raises(MissingDependency, match=rf"could not be loaded \(.+\); {copied} is not whole.*fetch it anew"):
+        Base(str(copied)).load("cpu", "float32")
+    with pytest.raises(MissingDependency, match=r"remove that folder, and it is made anew\.$"):
+        Base("made", lambda: str(copied)).load("cpu", "float32")
+
+
+def test_a_student_too_large_for_its_device_is_one_sentence(tiny_folder, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\nMore.")
+
+    monkeypatch.setattr("transformers.PreTrainedModel.to", full)
+    with pytest.raises(InvalidData, match=r"does not fit into the memory of device 'cpu' \(CUDA out .* 20 GiB\); "):
+        Base(str(tiny_folder)).load("cpu", "float64")
 
 
 def test_smollm2_without_wheel_and_hub_names_the_command(monkeypatch):

@@ -1,4 +1,4 @@
-"""The command line: run, resume, report, skills, list, doctor. Every command is a few lines over the library."""
+"""The command line: run, resume, report, skills, list, doctor, bench. Every command is a few lines over the library."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def run(
 
         return start(config, folder, watcher)
 
-    _watched(folder, json, work)
+    _watched(folder, json, work, config)
 
 
 @app.command()
@@ -222,7 +222,7 @@ def report(folder: Annotated[Path, typer.Argument(help="A run folder, finished o
 
 @app.command(name="list")
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
-    """List the ids of tasks, students, teachers, engines, envs or discoveries."""
+    """List the ids of one kind of part, and what each is."""
     _print_rows(_listing(kind).items())
 
 
@@ -371,8 +371,8 @@ def _skill_lines(result: dict[str, Any]) -> Iterator[str]:
             yield f"  the skills explain {explained:.0%} of the variance between gold skills"
 
 
-def _watched(folder: Path, json: bool, work: Callable[[Any], dict[str, Any]]) -> None:
-    """Carry out a run with a live display, write its report, and print the outcome."""
+def _watched(folder: Path, json: bool, work: Callable[[Any], dict[str, Any]], config: RunConfig | None = None) -> None:
+    """Carry out a run with a live display, write its report, and print the outcome. `config` None: the folder's."""
     console = ERR if json else OUT
     try:
         from dataenv.progress import listening
@@ -394,6 +394,15 @@ def _watched(folder: Path, json: bool, work: Callable[[Any], dict[str, Any]]) ->
         there = f"'dataenv resume {folder}' goes on from the last finished step"
         ERR.print(f"interrupted; {there if holds_run(folder) else 'nothing was begun'}", markup=False, soft_wrap=True)
         sys.exit(130)
+    except DataEnvError:
+        raise
+    except Exception as error:
+        from dataenv.runs.blame import sentence
+
+        config = config or RunConfig.model_validate_json((folder / "config.json").read_bytes())
+        if told := sentence(error, config, folder):
+            raise RunError(told) from error
+        raise
 
 
 def _given(context: typer.Context, settings: dict[str, Any]) -> dict[str, Any]:

@@ -98,20 +98,22 @@ class Registry:
         """
         id, colon, argument = spec.partition(":")
         if id.endswith(".py"):
-            return self._from_file(Path(id), argument)(**options)
-        entries = self.entries()
-        if id not in entries:
-            near = nearest(id, entries)
-            hint = f"did you mean {' or '.join(repr(name) for name in near)}? " if near else ""
-            raise UnknownId(f"No {self.kind} is called '{id}'; {hint}'dataenv list {self.plural}' shows all of them.")
-        factory = entries[id].load()
+            factory, id, colon, usage = self._from_file(Path(id), argument), spec, "", None
+        else:
+            entries = self.entries()
+            if id not in entries:
+                near = nearest(id, entries)
+                hint = f"did you mean {' or '.join(repr(name) for name in near)}? " if near else ""
+                raise UnknownId(
+                    f"No {self.kind} is called '{id}'; {hint}'dataenv list {self.plural}' shows all of them."
+                )
+            factory, usage = entries[id].load(), re.search(rf"\b{re.escape(id)}:\S*\w", entries[id].summary)
         try:
             return factory(argument, **options) if colon else factory(**options)
         except TypeError as error:
             # A signature error names the option, here or where the factory passes it on; any other is a bug and
             # keeps its traceback.
             own = error.__traceback__ is not None and error.__traceback__.tb_next is None
-            usage = re.search(rf"\b{re.escape(id)}:\S*\w", entries[id].summary)
             if own and usage and not colon and "required positional" in str(error):
                 raise InvalidData(f"{self.kind} '{id}' needs an argument: write {usage[0]}.") from error
             if own or any(f"unexpected keyword argument '{name}'" in str(error) for name in options):

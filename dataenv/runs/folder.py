@@ -6,6 +6,7 @@ what a kill or a power cut leaves half-written is recognised when the run is res
     config.json                 what the run is (written once, whole or not at all)
     events.jsonl                one event a line, each with the hash of itself and all before it
     events.jsonl.lost           finished events that could not be built on, where there were any
+    traceback.txt               of the last error of a part of the user's own, where there was one; see `blame`
     chat/                       what a language model answered, by the hash of the question
     steps/000/attempts.jsonl    the untaught student's answers to the feedback problems
     steps/001/rows.jsonl        rows taught in step 1;  attempts.jsonl  answers after it

@@ -27,6 +27,8 @@ object that equals everything, a walk over frames and gc or a rewritten test fil
 pass is to give answers that the tests accept. What remains: code may remember earlier questions, so tests that ask the
 same thing twice ask it once; and tests that accept everything are passed by anything. Whoever writes the tests can say
 that they are passed; that is what tests are. Arguments are passed as copies: what a function does to them is not seen.
+Hashes of texts, and `random`, begin the same in every trial, and a reason holds no address, so that equal code gets
+equal verdicts in every process.
 
 Where namespaces cannot be had but bubblewrap works, each trial runs in two bubblewraps instead: some 20 times slower,
 with the system's libraries to be read as well, and files limited each and not together. Where neither can be had
@@ -43,6 +45,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -50,6 +53,7 @@ from typing import Any, NamedTuple
 
 from dataenv.errors import MissingDependency
 from dataenv.verifiers import sandbox_bubblewrap
+from dataenv.verifiers.sandbox_bubblewrap import CLEAN, ENVIRONMENT
 
 _ROOT = Path(__file__).parent
 _BOOT = """
@@ -114,12 +118,10 @@ class Sandbox:
         """
         trial = {"code": code, "tests": tests, "entry": entry, "given": given}
         self.check()
-        for attempt in (1, 2):
+        for _ in range(2):  # what is killed from outside, or finds no room for a process, costs another try
             answer = self._ask(trial) if self._bwrap is None else self._wrapped(trial)
             if answer is not None:
                 return answer
-            if attempt == 1:
-                self.close()  # the server was killed from outside: once more, with a new one
         return Outcome(False, "the sandbox broke down twice on this code")
 
     def check(self) -> None:
@@ -132,14 +134,20 @@ class Sandbox:
             except IsolationMissing:
                 self._bwrap = sandbox_bubblewrap.found()
                 probe = {"code": "def f(): pass", "tests": "candidate()", "entry": "f", "given": ""}
-                if self._bwrap is None or not self._wrapped(probe).passed:
+                if self._bwrap is None or self._wrapped(probe) != Outcome(True):
                     self._bwrap = None
                     raise
 
     def close(self) -> None:
         """End the server, and with it all trials; safe to call twice. The next trial starts a new one."""
+        self._end(self._server)
+
+    def _end(self, server: subprocess.Popen[bytes] | None) -> None:
+        """End this server, if it is still the one in use: another thread may have replaced it."""
         with self._lock:
-            control, server, mine = self._control, self._server, self._owner == os.getpid()
+            if server is not self._server:
+                return
+            control, mine = self._control, self._owner == os.getpid()
             self._control = self._server = None
         if control is not None:
             control.close()
@@ -151,38 +159,31 @@ class Sandbox:
                 server.wait()
 
     def _ask(self, trial: dict[str, Any]) -> Outcome | None:
+        """What the judge says; None where nobody says anything."""
         data = json.dumps(trial).encode("utf-8", "surrogatepass")
         ours, theirs = socket.socketpair()
+        server, found = None, b""
         with ours:
-            try:
-                with theirs, self._lock:
-                    socket.send_fds(self._started(), [json.dumps(asdict(self.limits)).encode()], [theirs.fileno()])
+            with theirs, self._lock:
+                control, server = self._started(), self._server
+                with suppress(OSError):
+                    socket.send_fds(control, [json.dumps(asdict(self.limits)).encode()], [theirs.fileno()])
+            with suppress(OSError):
                 ours.settimeout(self.limits.wall + 10)
                 ours.sendall(len(data).to_bytes(4, "big") + data)
-                found = b""
                 while part := ours.recv(1 << 16):
                     found += part
-            except OSError:
-                if self._alive():
-                    return Outcome(False, "the trial broke down")
-                return None
-        return _read(found) or (Outcome(False, "the trial broke down") if self._alive() else None)
+        outcome = _read(found)
+        if outcome is None and server is not None:
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(0.2)  # one that was killed takes a moment to be gone
+                self._end(server)
+        return outcome
 
-    def _wrapped(self, trial: dict[str, Any]) -> Outcome:
+    def _wrapped(self, trial: dict[str, Any]) -> Outcome | None:
         assert self._bwrap is not None
         data = json.dumps(trial).encode("utf-8", "surrogatepass")
-        found = sandbox_bubblewrap.trial(self._bwrap, _BOOT.format(folder=str(_ROOT)), data, asdict(self.limits))
-        return _read(found) or Outcome(False, "the trial broke down")
-
-    def _alive(self) -> bool:
-        """Whether it was only the trial that broke down; a server that was killed takes a moment to be gone."""
-        if self._server is None:
-            return False
-        try:
-            self._server.wait(0.2)
-        except subprocess.TimeoutExpired:
-            return True
-        return False
+        return _read(sandbox_bubblewrap.trial(self._bwrap, _BOOT.format(folder=str(_ROOT)), data, asdict(self.limits)))
 
     def _started(self) -> socket.socket:
         if self._control is not None and self._owner == os.getpid():
@@ -191,11 +192,11 @@ class Sandbox:
         boot = f"{_BOOT.format(folder=str(_ROOT))}main({not self.unsafe})"
         with theirs:
             server: subprocess.Popen[bytes] = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-B", "-c", boot],
+                [sys.executable, *CLEAN, "-c", boot],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={},
+                env=ENVIRONMENT,
                 cwd="/",
                 start_new_session=True,
             )

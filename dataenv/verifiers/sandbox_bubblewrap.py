@@ -17,6 +17,12 @@ from pathlib import Path
 
 _FOLDER = Path(__file__).parent
 
+CLEAN = ("-s", "-P", "-S", "-B")
+"""Options of an interpreter that sees no installed package and no file of the working folder: -I, but for -E, which
+would ignore the seed of hashes."""
+ENVIRONMENT = {"PYTHONHASHSEED": "0"}
+"""What it is started with: code that goes through a set of texts does so in one order everywhere."""
+
 
 def found() -> str | None:
     """Where bubblewrap is, if it is installed."""
@@ -32,7 +38,8 @@ def _command(bwrap: str, boot: str) -> list[str]:
     return [
         *(bwrap, "--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL", *binds),
         *("--tmpfs", "/tmp", "--dev-bind", "/dev/null", "/dev/null", "--chdir", "/tmp"),
-        *(str(python), "-I", "-S", "-B", "-c", boot),
+        *(word for pair in ENVIRONMENT.items() for word in ("--setenv", *pair)),
+        *(str(python), *CLEAN, "-c", boot),
     ]
 
 

@@ -11,6 +11,8 @@ import copy
 import linecache
 import math
 import os
+import random
+import re
 import sys
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
@@ -22,10 +24,12 @@ OUTPUT = 1 << 20
 """Bytes that are read of a program's output."""
 _SHOWN = 200
 """Characters of a value, a test or an error that a reason quotes."""
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 def _short(text: str) -> str:
-    text = " ".join(text.split())
+    """A text on one line that any file can hold, without addresses: they are others in each run."""
+    text = " ".join(_ADDRESS.sub("", text).split()).encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 4]} ..."
 
 
@@ -43,6 +47,7 @@ def subject(line: Line) -> None:
     Runs in the process that the untrusted code runs in, and may be tampered with by it: it promises nothing.
     """
     given = line.receive()
+    random.seed(0)  # here, for a fork draws another seed
     if given["entry"] is None:
         _programs(line, given["code"])
         return
@@ -91,6 +96,7 @@ def _run(program: Any, stdin: str, line: Line) -> dict[str, Any]:
             for number, file in enumerate(files):
                 os.dup2(file, number)
                 os.close(file)
+            random.seed(0)
             sys.stdin = open(0, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
             sys.stdout = open(1, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
             exec(program, {"__name__": "__main__"})
@@ -179,6 +185,7 @@ def judge(line: Line, trial: Mapping[str, Any], end_of: Callable[[], str]) -> di
     wrong. `end_of` says how the subject ended. Tests that never ask anything are failed.
     """
     candidate = _Candidate(line, trial["entry"], end_of)
+    random.seed(0)
     names: dict[str, Any] = {"__name__": "tests", "agree": agree, "same_output": same_output, "copy": copy.deepcopy}
     try:
         ready = candidate.ask({"code": trial["code"], "entry": trial["entry"]})

@@ -218,7 +218,7 @@ def _warden(control: socket.socket, end: int, limits: Limits, proc: int) -> None
     started = os.fork()
     if not started:
         _leave(_judge, end, limits, isolated)
-    out_of_time = signal.sigtimedwait([signal.SIGCHLD], limits.wall) is None
+    out_of_time = not _ends(started, limits.wall)
     if out_of_time:
         os.kill(started, signal.SIGKILL)
         _tell(end, f"ran longer than {limits.wall:g} s")
@@ -228,6 +228,16 @@ def _warden(control: socket.socket, end: int, limits: Limits, proc: int) -> None
     if status and not out_of_time:
         _tell(end, "the judge ended early: the tests, or what they were sent, took too much memory or time")
     os._exit(0)
+
+
+def _ends(child: int, seconds: float) -> bool:
+    """Whether a child ends within `seconds`, SIGCHLD being blocked. It tells of other children too: of orphans."""
+    until = time.monotonic() + seconds
+    while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        left = until - time.monotonic()
+        if left <= 0 or signal.sigtimedwait([signal.SIGCHLD], left) is None:
+            return False
+    return True
 
 
 def _tell(end: int, reason: str) -> None:

@@ -216,6 +216,56 @@ def test_a_server_that_is_killed_is_started_again(sandbox):
     assert sandbox.trial(SQUARE, TESTS, entry="f").passed
 
 
+def test_a_server_killed_under_many_trials_costs_none_its_verdict(sandbox):
+    """The first thread to see it must not end what another has started since."""
+    slow = "import time\ndef f(x):\n    time.sleep(0.3)\n    return x * x\n"
+    for _ in range(3):
+        sandbox.check()
+        with ThreadPoolExecutor(4) as pool:
+            running = [pool.submit(sandbox.trial, slow, "assert candidate(2) == 4", entry="f") for _ in range(4)]
+            time.sleep(0.15)
+            os.kill(sandbox._server.pid, signal.SIGKILL)
+            assert [future.result() for future in running] == [(True, "")] * 4
+
+
+def test_a_trial_that_nobody_answered_is_tried_once_more(sandbox, monkeypatch):
+    """As where the kernel has no room for another process: that is no verdict on the code."""
+    sandbox.check()
+    server, send, sent = sandbox._server, socket.send_fds, []
+
+    def lose_the_first(*args):
+        sent.append(args)
+        return send(*args) if len(sent) > 1 else 0
+
+    monkeypatch.setattr(socket, "send_fds", lose_the_first)
+    assert sandbox.trial(SQUARE, TESTS, entry="f") == (True, "")
+    assert len(sent) == 2 and sandbox._server is server
+
+
+def test_equal_code_gets_equal_verdicts_from_every_server():
+    """Whatever order of hashes, chance and addresses would make of it."""
+    code = "import random\ndef f(x):\n    return set('abcdefgh'), random.random(), str(object())"
+    reasons = []
+    for unsafe in (True, True, False):
+        box = Sandbox(unsafe=unsafe, limits=QUICK)
+        try:
+            reasons.append(box.trial(code, "assert candidate(1) == 0", entry="f").reason)
+            program = f"{code}\nprint(f(1))"
+            assert box.trial(program, "import random\nassert str(random.random()) in candidate('')", entry=None).passed
+        except IsolationMissing:
+            continue
+        finally:
+            box.close()
+    assert len(set(reasons)) == 1 and "gave ({" in reasons[0] and "<object object>" in reasons[0], reasons
+
+
+@pytest.mark.parametrize("code", ["def f(x): raise ValueError('\\ud800')", "raise KeyError('\\udfff')"])
+def test_a_reason_can_be_written_to_a_file(sandbox, code):
+    outcome = sandbox.trial(code, TESTS, entry="f")
+    assert not outcome.passed and "\\ud" in outcome.reason
+    outcome.reason.encode()
+
+
 def test_closing_is_safe_twice_and_ends_the_server():
     box = Sandbox()
     box.close()
@@ -305,6 +355,17 @@ def test_unsafe_code_has_limits_and_leaves_no_process(unsafe):
     )
     tell(unsafe, body)
     assert mark[:15] not in {name.read_text().strip() for name in Path("/proc").glob("[0-9]*/comm") if name.exists()}
+
+
+def test_unsafe_code_is_ended_at_the_limit_whatever_became_of_its_orphans():
+    box = Sandbox(unsafe=True, limits=Limits(seconds=1, wall=1))
+    body = (
+        "import os, time\nif not os.fork():\n    if not os.fork():\n        time.sleep(0.2)\n    os._exit(0)\n"
+        "time.sleep(60)"
+    )
+    outcome = tell(box, body)
+    box.close()
+    assert outcome == (False, "ran longer than 1 s")
 
 
 def _count(folder):

@@ -130,7 +130,9 @@ def parse(text: str, tools: Sequence[Mapping[str, Any]] = ()) -> list[Call]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an escape that Python does not know is its author's business
-            return _from_json(text) if re.match(r"\{|\[\s*\{", text) else _Python(names).read(ast.parse(text))
+            calls = _from_json(text) if re.match(r"\{|\[\s*\{", text) else _Python(names).read(ast.parse(text))
+        json.dumps(calls, ensure_ascii=False).encode()  # not so: half a character, a number too long to be written
+        return calls
     except NoCalls:
         raise
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -354,7 +356,7 @@ def judge(problem: Problem, calls: Sequence[Call]) -> Verdict:
     Each right call is paired with a call of its own, as many as can be. The score of what is not all right is the share
     of right calls that are made; 0 where more calls are made than are right.
     """
-    shown, wanted = _shown(calls), problem.data.get("calls")
+    shown, wanted = render(calls)[:SHOWN], problem.data.get("calls")
     if not isinstance(wanted, list):
         return Verdict(0.0, False, "the problem does not say which calls are right", shown)
     if not wanted:
@@ -375,13 +377,6 @@ def judge(problem: Problem, calls: Sequence[Call]) -> Verdict:
     else:  # what is wrong with the call in the place of the first that nothing is right for
         reason = next((row[i] for i, row in enumerate(faults) if None not in row), None) or "a call repeated"
     return Verdict(pairs / len(known), False, reason, shown)
-
-
-def _shown(calls: Sequence[Call]) -> str:
-    try:
-        return render(calls)[:SHOWN]
-    except (ValueError, RecursionError):  # whole numbers too long to be written
-        return ""
 
 
 def _paired(fits: set[tuple[int, int]], n: int) -> int:

@@ -22,6 +22,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -91,11 +92,12 @@ class Pool:
         _end(self._servers)
 
     def _server(self) -> _Server:
-        while self._idle:
-            server = self._idle.pop()
-            if server.process.poll() is None:
-                return server
-            self._drop(server)
+        with suppress(IndexError):  # asked first whether there is one, another thread could take it meanwhile
+            while True:
+                server = self._idle.pop()
+                if server.process.poll() is None:
+                    return server
+                self._drop(server)
         server = _Server()
         self._servers.add(server)
         try:
@@ -171,8 +173,9 @@ os.register_at_fork(after_in_child=_forget_all)
 
 
 def _end(servers: set[_Server]) -> None:
-    while servers:
-        servers.pop().end()
+    with suppress(KeyError):
+        while True:
+            servers.pop().end()
 
 
 def _line(connection: socket.socket) -> bytes:

@@ -131,6 +131,7 @@ WRONG = [
     "a = image_classification(image='1.jpg')\nb = text_generation(text=a['text'])",
     "I would caption the image, then write a story.",
     "a = image_captioning(image='1.jpg')\nb = text_generation(text=a['te",
+    "a = image_captioning(image=0x" + "f" * 5000 + ")\nb = text_generation(text=a['text'])",
     "",
 ]
 

@@ -127,6 +127,8 @@ NO_CALLS = [
     '{"name": 3}', '{"name": "f", "arguments": [1]}', '{"name": "f", "arguments": "{"}', '[{"name": "f"}',
     '<tool_call>{"name": "f"}', "for i in range(9): f(a=i)", "if x: f(a=1)", "import os", "x, y = f(1), f(2)",
     "f(a=\x00)", "f(a='\ud800')", "x = f(a=1); del x", "lambda: f(a=1)",
+    "f(a='\\ud800')", '{"name": "f", "arguments": {"a": "\\udfff"}}', '{"name": "\\ud800"}',
+    "f(a=0x" + "f" * 5000 + ")",
     "f(a={**b})", "f(a={g(1): 2})", "def s():\n    f(1)\ndef t():\n    f(2)",
 ]  # fmt: skip
 

@@ -130,6 +130,18 @@ def test_idle_servers_that_were_killed_are_replaced(pool):
     assert [root.call(i * i) for i in range(5)] == [0, 1, 2, 3, 4]
 
 
+def test_an_idle_server_that_another_thread_took_first_is_no_error(pool):
+    class Taken(list):
+        """Empty by the time that one takes from it."""
+
+        def __bool__(self):
+            return True
+
+    root = pool("math:sqrt", size=2)
+    root._idle = Taken()
+    assert root.call(9) == 3.0
+
+
 def test_many_threads_get_their_own_answers_from_few_processes(pool):
     root = pool("math:sqrt", size=3)
     with ThreadPoolExecutor(16) as threads:

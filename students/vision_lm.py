@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
+from threading import Lock
 from typing import Any
 
 import torch
@@ -24,6 +25,9 @@ from dataenv.students.weights import Base
 
 HELD = 2**30
 """Most bytes of looks that an encoder keeps, so that pictures asked about again need not be read again."""
+
+_READING = Lock()
+"""Students over one base share its processor and may decode side by side, and no two threads may use a tokenizer."""
 
 
 class VisionLM(CausalLM):
@@ -107,9 +111,10 @@ class ImageEncoder(Encoder):
     def _process(self, text: str, images: Sequence[Image]) -> tuple[list[int], Looks]:
         pictures = [opened(image) for image in images]
         try:
-            made = self.processor(
-                text=[text], images=[pictures] if pictures else None, return_tensors="pt", add_special_tokens=False
-            )
+            with _READING:
+                made = self.processor(
+                    text=[text], images=[pictures] if pictures else None, return_tensors="pt", add_special_tokens=False
+                )
         except (ValueError, IndexError, StopIteration) as error:
             why = str(error).strip() or "images and their places do not match"
             words = f"{text[:60]}..." if len(text) > 60 else text

@@ -4,6 +4,8 @@ The models are tiny, their weights random, their processors made here: nothing i
 """
 
 import io
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -391,6 +393,24 @@ def test_it_is_loaded_from_a_folder(kind, tmp_path):
     assert says(student, SEEING[:1]) == says(student_of(kind), SEEING[:1])
 
 
+def test_a_processor_reads_for_one_thread_at_a_time():
+    encoder = student_of("llava").encoder
+    processor, busy, most = encoder.processor, [], []
+
+    def slow(**options):
+        busy.append(options)
+        most.append(len(busy))
+        time.sleep(0.02)
+        made = processor(**options)
+        busy.pop()
+        return made
+
+    encoder.processor = slow
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(encoder.prompt, [Prompt(text="what?", images=(picture(seed),)) for seed in range(4)]))
+    assert most == [1] * 4
+
+
 def test_an_image_that_cannot_be_read_is_named_before_anything_is_taught():
     student = student_of("llava")
     version = student.version
@@ -495,7 +515,7 @@ def test_a_begin_token_is_written_once():
 def test_it_shares_the_text_students_code():
     """The image student is the text student but for what it reads: one trainer, one set of states and files."""
     own = {name for name in vars(VisionLM) if not name.startswith("__")}
-    assert own == {"_encoder_around"}
+    assert own == {"_encoder_around", "images"}
     assert issubclass(VisionLM, CausalLM)
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from dataenv.agents.teacher import BaseTeacher
 from dataenv.checks import real
+from dataenv.errors import InvalidData
 from dataenv.exercises import Exercises, SetsExercises
-from dataenv.protocols import Exercising, Teacher
-from dataenv.records import Feedback, Plan, Problem, Transition
+from dataenv.protocols import Exercising, Privileged, Teacher
+from dataenv.records import Feedback, Plan, Problem, Record, Transition
 
 TARGET, STEEPNESS = 0.5, 2.0
 """Accuracy that is aimed at, and how sharply the controller answers (the authors' code)."""
@@ -31,7 +32,7 @@ class AdaRFT(SetsExercises, BaseTeacher):
     """
 
     name = "adarft"
-    environments = ("open-ended", "skill-list")
+    environments: tuple[str, ...] = ("open-ended", "skill-list")
 
     def __init__(
         self, base: str | Teacher = "uniform", *, target: float = TARGET, step: float = STEP, shared: bool = False
@@ -39,9 +40,24 @@ class AdaRFT(SetsExercises, BaseTeacher):
         from dataenv.agents import teachers
 
         self._base: Teacher = teachers.make(base) if isinstance(base, str) else base
+        name, where = self._base.name, getattr(self._base, "environments", ()) or self.environments
+        self.environments = tuple(env for env in self.environments if env in where)
+        if not self.environments:
+            raise InvalidData(f"adarft: '{name}' acts in {', '.join(where)} only, which has no difficulties.")
+        if isinstance(self._base, Privileged):
+            raise InvalidData(f"adarft: '{name}' tries its own plans, not those at other difficulties.")
         self.target, self.step = real("adarft: target", target, 0, 1), real("adarft: step", step, 0, 1)
         self.shared = bool(shared)
         self._drawn: tuple[int, list[Problem]] | None = None
+
+    @property
+    def parts(self) -> tuple[Teacher]:
+        """Whose questions a run's language model answers, too."""
+        return (self._base,)
+
+    @property
+    def dialogue(self) -> Sequence[Record]:
+        return getattr(self._base, "dialogue", ())
 
     def take_exercises(self, exercises: Exercises) -> None:
         super().take_exercises(exercises)

@@ -64,11 +64,11 @@ class AllocationTeacher(BaseTeacher):
     """
 
     def shares(self, arms: Arms) -> Floats:
-        """(K,), none negative. Changes nothing but the generator."""
+        """(K,), none negative. What it changes is the generator, and at most what `learn` is to know of it."""
         raise NotImplementedError
 
     def learn(self, step: Step) -> None:
-        """Take in what a step brought; not called after the last one."""
+        """Take in what a step brought; not called after the last one, nor while there are no arms."""
 
     def reset(self, seed: int) -> None:
         super().reset(seed)
@@ -110,7 +110,8 @@ class AllocationTeacher(BaseTeacher):
             if name in gains and name in errors:  # paired on the same problems: far less noise
                 change[i], error[i] = gains[name], errors[name]
         self.gaining = [skill for skill, gain in gains.items() if gain > THRESHOLD]
-        self.learn(Step(arms, np.maximum(arms.taught - taught, 0), known, change, error))
+        if arms.names:  # a tree may not have grown a leaf yet
+            self.learn(Step(arms, np.maximum(arms.taught - taught, 0), known, change, error))
 
     def _look(self, info: Mapping[str, Any]) -> Arms:
         """The arms as `info` shows them."""

@@ -65,7 +65,8 @@ class SEC(GainTeacher):
 class DumpUCB(GainTeacher):
     """Shares are a softmax of the mean of an arm's last 300 gains plus sqrt(2 ln(N+1)/(n+1)); n and N count rows.
 
-    Each gain of an exercise counts once for each row of the arm (ours: there, gains are of the rows' own answers).
+    Each row of the arm counts with the gain of one of its exercises, in turn (ours: there, gains are of the rows' own
+    answers).
 
     Source: DUMP (2025), https://arxiv.org/abs/2504.09710, and its code.
     """

@@ -53,12 +53,13 @@ class LPBandit(AllocationTeacher):
     def reset(self, seed: int) -> None:
         super().reset(seed)
         self.progress = self.known = np.zeros(0)
+        """By arm; signed but for `corrected`, so that in an average ups and downs cancel."""
         self.steps = 0
         self.changes: list[list[float]] = []
         """Changes of the last steps, by arm; for the estimators that look back."""
 
     def shares(self, arms: Arms) -> Floats:
-        progress = fitted_to(self.progress, len(arms.names))
+        progress = np.abs(fitted_to(self.progress, len(arms.names)))
         if self.steps < WARM_UP:
             progress = np.zeros_like(progress)
         elif self.estimator == "sampling" and len(arms.names) > 1:
@@ -84,8 +85,8 @@ class LPBandit(AllocationTeacher):
         past = np.array([fitted_to(change, k) for change in self.changes])
         scores = np.vstack([np.zeros(k), past.cumsum(axis=0)])[-WINDOW:]  # up to a constant, which no slope sees
         if self.estimator == "online":
-            self.progress = np.abs(ema(old, step.change, SLOW))
+            self.progress = ema(old, step.change, SLOW)
         elif self.estimator == "window":
-            self.progress = np.abs(ema(old, slope(scores.T), SLOW))
+            self.progress = ema(old, slope(scores.T), SLOW)
         else:
-            self.progress = np.abs(slope(scores.T))
+            self.progress = slope(scores.T)

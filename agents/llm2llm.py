@@ -6,19 +6,16 @@ from collections.abc import Mapping
 from itertools import chain, zip_longest
 from typing import Any
 
-from dataenv.agents.teacher import BaseTeacher, like, writes
+from dataenv.agents.teacher import BaseTeacher, like, writes, written_out
 from dataenv.checks import whole
 from dataenv.errors import InvalidData
 from dataenv.exercises import SetsExercises
 from dataenv.records import Example, Feedback, Plan, Problem
-from dataenv.spaces import Prose
 
 SEEDS = 10
 """Seed rows of a skill (ours; the original takes a small share of each data set)."""
 PER_SEED = 1
 """New problems for a failed seed and step (as in the authors' code)."""
-BYTES = 4096
-"""The longest text an action of OpenEnded takes by default; seeds beyond it are left out."""
 
 
 class LLM2LLM(SetsExercises, BaseTeacher):
@@ -63,10 +60,8 @@ class LLM2LLM(SetsExercises, BaseTeacher):
         return Plan(requests=tuple(like(problem, PER_SEED, shown=True) for problem in failed))
 
     def _pool(self) -> list[Problem]:
-        """The seeds, a first of each skill, then a second, and so on."""
+        """The seeds that can be written out, a first of each skill, then a second, and so on."""
         by_skill: dict[str, list[Problem]] = {}
-        text = Prose(BYTES)
-        for problem in self.exercises.problems(self.seeds, self.draw):
-            if problem.prompt.text in text and (problem.solution or problem.answer) in text:
-                by_skill.setdefault(problem.skill, []).append(problem)
+        for problem in filter(written_out, self.exercises.problems(self.seeds, self.draw)):
+            by_skill.setdefault(problem.skill, []).append(problem)
         return [problem for problem in chain(*zip_longest(*by_skill.values())) if problem is not None]

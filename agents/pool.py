@@ -13,18 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataenv.agents.formulas import Floats, softmax, with_unknown
-from dataenv.agents.teacher import BaseTeacher, writes
+from dataenv.agents.teacher import BaseTeacher, writes, written_out
 from dataenv.checks import real, whole
 from dataenv.errors import InvalidData, MissingDependency
 from dataenv.exercises import SetsExercises
 from dataenv.records import Example, Feedback, Plan, Problem
 from dataenv.seeding import stream
-from dataenv.spaces import Prose, proportions
+from dataenv.spaces import proportions
 
 PER_SKILL = 2_000
 """Problems of a skill that the pool is taken to hold; tasks that write problems have no end of them."""
-BYTES = 4096
-"""The longest text an action of OpenEnded takes by default; problems beyond it are left out."""
 CLUSTERED = 300
 """Problems of a skill that are clustered (ours)."""
 CLUSTERS, LEAST = 64, 20
@@ -55,17 +53,9 @@ class PoolTeacher(SetsExercises, BaseTeacher):
 
     @property
     def pool(self) -> list[Problem]:
-        """What OpenEnded can be told of the pool."""
+        """The problems that can be written out; the others are left out."""
         if self._drawn is None or self._drawn[0] != self.draw:
-            text = Prose(BYTES)
-            found = [
-                problem
-                for problem in self.exercises.problems(self.per_skill, self.draw)
-                if not (problem.prompt.images or problem.prompt.tools)
-                and problem.prompt.text in text
-                and (problem.solution or problem.answer) in text
-            ]
-            self._drawn = self.draw, found
+            self._drawn = self.draw, list(filter(written_out, self.exercises.problems(self.per_skill, self.draw)))
         return self._drawn[1]
 
     def act(self, observation: Any, info: Mapping[str, Any]) -> Plan:

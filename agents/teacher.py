@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 from zlib import crc32
 
@@ -10,7 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataenv.records import Feedback, Plan, Problem, Request, Transition
-from dataenv.spaces import allocate, proportions
+from dataenv.spaces import Prose, allocate, proportions
+
+BYTES = 4096
+"""The longest text an action of OpenEnded takes by default."""
 
 
 class BaseTeacher:
@@ -65,6 +69,13 @@ def like(problem: Problem, rows: int, *, shown: bool) -> Request:
     return Request(skill=problem.skill, rows=rows, difficulty=problem.difficulty, exemplar=problem if shown else None)
 
 
+def written_out(problem: Problem) -> bool:
+    """Whether OpenEnded, as it is by default, takes the problem and its solution as a row that is written out."""
+    text = Prose(BYTES)
+    alone = not (problem.prompt.images or problem.prompt.tools)
+    return alone and problem.prompt.text in text and (problem.solution or problem.answer) in text
+
+
 def shares_to_plan(weights: NDArray[Any], feedback: Feedback, difficulty: Any = None) -> Plan:
     """Deal the coming step's rows to all skills in proportion to `weights`; `difficulty` is None or one per skill."""
     rows = allocate(weights, feedback.budget.rows_now)
@@ -89,7 +100,7 @@ def _encode(value: Any) -> Any:
         return {"generator": value.bit_generator.state}
     if isinstance(value, np.ndarray):
         return {"array": value.tolist(), "dtype": str(value.dtype)}
-    return value.item() if isinstance(value, np.generic) else value
+    return value.item() if isinstance(value, np.generic) else deepcopy(value)  # what goes on changes its lists in place
 
 
 def _decode(value: Any) -> Any:
@@ -99,4 +110,4 @@ def _decode(value: Any) -> Any:
         return generator
     if isinstance(value, dict) and set(value) == {"array", "dtype"}:
         return np.array(value["array"], dtype=value["dtype"])
-    return value
+    return deepcopy(value)

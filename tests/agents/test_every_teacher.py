@@ -169,6 +169,18 @@ def test_in_a_tree_skills_that_gain_nothing_explore_and_the_others_move_rows_bet
     assert max(grown) <= 4
 
 
+@pytest.mark.parametrize("id", [id for id in IDS if isinstance(teachers.make(id), AllocationTeacher)])
+def test_in_a_tree_that_grows_no_leaf_there_is_nothing_to_learn_and_nothing_breaks(id, lesson):
+    class Silent:
+        name = "silent"
+
+        def propose(self, skill, known, n, rng):
+            return []
+
+    done = lesson(id, "skill-tree", organiser=Silent()).play()
+    assert len(done.actions) == 4 and not done.env.situation.taught
+
+
 def test_the_page_of_teachers_says_of_each_what_the_registry_says_and_where_it_can_act():
     page = (Path(__file__).parents[2] / "docs/teachers.md").read_text()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `")]

@@ -238,6 +238,26 @@ def test_where_rows_are_few_a_draw_decides(lesson):
     assert one.teacher.act(*one.seen) != first
 
 
+@pytest.mark.parametrize("id", ["llm2llm", "random-pool", "kmeans-iter"])
+def test_what_an_action_cannot_hold_is_not_written_out(id, fakes):
+    class Tools(fakes.Toy):
+        def problems(self, split, per_skill, seed):
+            found = super().problems(split, per_skill, seed)
+            with_tools = [p.prompt.model_copy(update={"tools": ({"name": "add"},)}) for p in found]
+            return [
+                p.model_copy(update={"prompt": t} if p.skill == "a" else {})
+                for p, t in zip(found, with_tools, strict=True)
+            ]
+
+    task, student, teacher = Tools(), fakes.Scripted(), teachers.make(id)
+    env = OpenEndedEnv(task, student, feedback=4, rows=20)
+    teacher.take_exercises(Exercises(task, student))
+    teacher.reset(0)
+    plan = teacher.act(*env.reset(seed=0))
+    assert env.action(plan) in env.action_space
+    assert {row.prompt.text[0] for row in plan.examples} == {"b", "c"}
+
+
 @pytest.mark.parametrize("kind", ["skill-list", "skill-tree"])
 def test_llm2llm_names_the_environment_it_needs(kind, lesson):
     with pytest.raises(InvalidData, match="use open-ended"):

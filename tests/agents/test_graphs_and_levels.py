@@ -1,5 +1,7 @@
 """mastering-rate, skill-it, doraemon, alp-gmm, adarft: the properties that the catalogue lists."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from dataenv.agents.levels import cells_to_plan, third
 from dataenv.agents.mastering_rate import attended
 from dataenv.agents.prerequisites import checked, reachable
 from dataenv.agents.skill_it import influence, weighted
+from dataenv.chat.introduce import introduce
 from dataenv.errors import InvalidData
 from dataenv.records import Attempt, Budget, Feedback, Problem, SkillScore, Transition
 
@@ -200,3 +203,25 @@ def test_adarft_sets_the_level_of_another_teachers_plan_and_waits_where_nothing_
     blind.take_exercises(type("None", (Levelled,), {"tried": lambda self, problems, **o: []})(None))
     blind.reset(0)
     assert [blind.act(None, {"feedback": feedback(1, s)}).requests[0].difficulty for s in range(3)] == [0.0] * 3
+
+
+def test_adarft_takes_no_base_whose_plans_have_no_level():
+    with pytest.raises(InvalidData, match="acts in skill-tree only"):
+        AdaRFT("tree-random")
+    with pytest.raises(InvalidData, match="tries its own plans"):
+        AdaRFT("oracle-greedy")
+    assert AdaRFT("random-pool").environments == ("open-ended",)
+
+
+def test_adarft_has_the_language_model_of_its_base(chat):
+    teacher = AdaRFT("skill-list-llm")
+    with pytest.raises(InvalidData, match="name one by --model"):
+        introduce(None, teacher)
+    client = chat(lambda question: {"reasoning": "r", "skills": [{"skill": "s0", "rows": 9, "difficulty": 0.9}]})
+    assert introduce(client, teacher) == 1
+    teacher.take_exercises(Levelled(lambda d: True))
+    teacher.reset(0)
+    (request,) = teacher.act(None, {"feedback": feedback(2)}).requests
+    assert (request.skill, request.rows, request.difficulty) == ("s0", 9, 0.0)
+    assert [said.reasoning for said in teacher.dialogue] == ["r"]
+    json.dumps(teacher.state(), allow_nan=False)

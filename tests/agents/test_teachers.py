@@ -206,6 +206,17 @@ def test_state_covers_arrays_numbers_and_generators():
     assert again.rng.random() == teacher.rng.random()
 
 
+def test_a_state_stays_what_it_was_and_is_shared_by_nobody():
+    one, other = BaseTeacher(), BaseTeacher()
+    one.reset(0)
+    one.seen = {"a": [1]}
+    state = one.state()
+    other.restore(state)
+    one.seen["a"].append(2)
+    other.seen["a"].append(3)
+    assert state["seen"] == {"a": [1]}
+
+
 def test_teachers_of_different_names_draw_differently_from_one_seed():
     class Other(BaseTeacher):
         name = "other"

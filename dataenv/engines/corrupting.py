@@ -17,6 +17,7 @@ from dataenv import checks
 from dataenv.checks import real
 from dataenv.engines import engines
 from dataenv.engines.asking import Asking
+from dataenv.engines.drops import Drops
 from dataenv.errors import InvalidData
 from dataenv.protocols import AsksStudent, Engine, Student, Task, TryingEngine
 from dataenv.records import Example, Problem, Request
@@ -44,7 +45,7 @@ class OverEngine:
         self.source: Engine = engines.make(source, task=task) if isinstance(source, str) else source
         checks.part(f"{self.name}: source", self.source, Engine)
         self.parts = (self.source,)
-        self.dropped: Counter[str] = Counter()
+        self.dropped = Drops()
 
     def attach(self, student: Student) -> None:
         if isinstance(self.source, AsksStudent):
@@ -54,11 +55,11 @@ class OverEngine:
         self, requests: Sequence[Request], rng: np.random.Generator, taught: AbstractSet[str]
     ) -> list[list[Example]]:
         """The rows of the source; what it tried in vain is counted."""
-        self.dropped = Counter()
+        self.dropped = Drops()
         rows = self.source.write(requests, rng, taught)
         checks.written(self.source, rows, len(requests))
         if isinstance(self.source, TryingEngine):
-            self.dropped.update(self.source.dropped)
+            self.dropped.take(self.source.dropped)
         return [list(few) for few in rows]
 
 
@@ -150,7 +151,7 @@ class Deceive(OverEngine, Asking):
                 answers = [said.text.strip()] if said.finish == "stop" and said.text.strip() else []
                 spoilt = misled(self.task, row, [*answers, *_some(others.get(row.skill, ()), rng)])
                 if spoilt is None:
-                    self.dropped[UNSPOILT] += 1
+                    self.dropped.drop(UNSPOILT, row)
                 else:
                     found[-1].append(spoilt)
         return found
@@ -158,9 +159,9 @@ class Deceive(OverEngine, Asking):
 
 def misled(task: Task, row: Example, answers: Sequence[str]) -> Example | None:
     """`row` with the first of `answers` that is wrong in the place of its own, in its completion, too; None where none
-    is wrong, or the row states no answer."""
+    is wrong, or the row states no answer in words."""
     truth = row.as_problem()
-    if truth is None or row.answer is None:
+    if truth is None or not row.answer:
         return None
     for answer in answers:
         before, found, after = row.completion.rpartition(row.answer)

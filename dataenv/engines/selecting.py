@@ -161,7 +161,11 @@ def _batches(folder: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     x: list[NDArray[np.float64]] = []
     y: list[float] = []
     for log in logs:
-        for event in map(orjson.loads, log.read_bytes().splitlines()):
+        for line in log.read_bytes().splitlines():
+            try:
+                event = orjson.loads(line)
+            except orjson.JSONDecodeError:  # the torn last line of a run that was killed
+                continue
             rows = log.parent / "steps" / f"{event.get('step', 0):03d}" / "rows.jsonl"
             if event.get("event") == "step" and event["accepted"] and rows.exists():
                 lines = rows.read_bytes().splitlines()
@@ -171,9 +175,9 @@ def _batches(folder: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 class Decontaminate:
-    """Drops rows that are too like a feedback problem, or a problem of a fixed exam: those that share a 13-gram with
-    it, or more than 60 % of its 8-grams where it is shorter than 13 words, both also with all numbers made one. The
-    gate's own test is the first of these, and knows the problems of the episode; this one is stricter.
+    """Drops rows that are too like feedback problems, or problems of a fixed exam: those that share a 13-gram with one,
+    or more than 60 % of their own 8-grams with all of them, both also with all numbers made one. The gate's own test is
+    the first of these, and knows the problems of the episode; this one is stricter.
 
     Texts shorter than 8 words count only where they are equal. N-grams of two protected problems are a template's
     wording, and no evidence; so for tasks that write problems from templates it finds what a template does not explain.

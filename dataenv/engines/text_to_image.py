@@ -14,7 +14,7 @@ from dataenv.checks import real, whole
 from dataenv.engines.authoring import InForm
 from dataenv.engines.confirming import Confirmed
 from dataenv.engines.llm import LLM
-from dataenv.engines.writing import Call
+from dataenv.engines.writing import EMPTY, Call
 from dataenv.errors import GenerationFailed, InvalidData, MissingDependency
 from dataenv.images import encoded
 from dataenv.protocols import AuthoredTask, Task
@@ -175,6 +175,8 @@ class TextToImage(LLM):
     def _rows(self, call: Call, request: Request, data: Any) -> Iterator[Example]:
         seed = call.question.seed or 0
         written = [row for row in data["rows"] if row["description"].strip()]
+        if blank := len(data["rows"]) - len(written):
+            self.dropped.drop(EMPTY, n=blank)
         descriptions = [row["description"].strip() for row in written]
         seeds = [child_seed(seed, "paint", place, said) for place, said in enumerate(descriptions)]
         rows = []

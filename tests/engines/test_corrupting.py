@@ -7,6 +7,7 @@ import pytest
 
 from dataenv.engines import engines
 from dataenv.engines.corrupting import misled
+from dataenv.engines.drops import Drops
 from dataenv.errors import InvalidData
 from dataenv.protocols import Engine
 from dataenv.records import Example, Request
@@ -34,6 +35,18 @@ class Worked:
             ]
             for r in requests
         ]
+
+
+class Rows:
+    """These rows, whatever is asked."""
+
+    name = "rows"
+
+    def __init__(self, rows):
+        self.rows, self.dropped = rows, Drops()
+
+    def write(self, requests, rng, taught=frozenset()):
+        return [list(self.rows) for _ in requests]
 
 
 class Ending:
@@ -121,6 +134,25 @@ def test_an_answer_that_is_right_is_no_wrong_answer(fakes):
     assert misled(fakes.Toy(), row, ["a:5"]) is None
     assert misled(fakes.Toy(), row.model_copy(update={"answer": None}), ["b:1"]) is None
     assert misled(fakes.Toy(), row, ["a:5", "b:1"]).completion == "b:1"
+
+
+def test_a_row_whose_answer_is_not_in_words_cannot_be_misled(fakes):
+    row = Example(prompt="write f", completion="def f(): ...", answer="", skill="a")
+    assert misled(fakes.Toy(), row, ["b:1"]) is None
+    engine = engines.make("noisy-engine:1.0", task=fakes.Toy(), source=Rows([row]))
+    assert engine.write([Request(skill="a", rows=1)], rng()) == [[row]]
+    assert engine.spared == {"outcome": 1}
+
+
+def test_what_is_dropped_can_be_looked_at(fakes):
+    row = Example(prompt="a 1", completion="a:1", answer="a:1", skill="a")
+    source = Rows([row])
+    source.dropped.drop("torn", "half a row")
+    noisy, deceive = (engines.make(id, task=fakes.Toy(), source=source) for id in ("noisy-engine", "deceive"))
+    deceive.attach(fakes.Scripted({"a": 1.0}))
+    for engine, reasons in ((noisy, ["torn"]), (deceive, ["torn", "no wrong answer"])):
+        engine.write([Request(skill="a", rows=1)], rng())
+        assert [one.reason for one in engine.dropped.samples] == reasons
 
 
 @pytest.mark.parametrize(("id", "other"), [("response-only", None), ("off-domain", "drills")])

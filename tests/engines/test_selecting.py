@@ -95,6 +95,15 @@ def test_a_rule_of_past_runs_keeps_the_better_half(tmp_path, fakes):
     assert judge([], np.random.default_rng(0)) == []
 
 
+def test_the_torn_last_line_of_a_killed_run_is_no_step(tmp_path, fakes):
+    made_run(tmp_path / "one", range(5, 45, 2), lambda length: np.log1p(length) / 10)
+    whole = filters.make(f"instruct-mining:{tmp_path}", task=fakes.Toy()).rule
+    with (tmp_path / "one/events.jsonl").open("a") as log:
+        log.write('{"event": "step", "acc')
+    torn = filters.make(f"instruct-mining:{tmp_path}", task=fakes.Toy()).rule
+    assert torn.weights.tolist() == whole.weights.tolist()
+
+
 def test_too_few_steps_let_everything_pass_and_no_run_is_an_error(tmp_path, fakes):
     made_run(tmp_path / "one", [5, 9], float)
     judge = filters.make(f"instruct-mining:{tmp_path}", task=fakes.Toy())

@@ -117,6 +117,13 @@ def test_what_cannot_be_painted_is_counted_and_asked_for_again(task, chat):
     assert engine.dropped == {"unpainted": 1}
 
 
+def test_a_row_without_a_description_is_counted(task, chat):
+    engine = made(task, written(chat, [[row(1) | {"description": " "}, row(2)], [row(3)]]))
+    (rows,) = engine.write([Request(skill="a", rows=2)], rng())
+    assert [r.prompt.text for r in rows] == ["a 2", "a 3"]
+    assert engine.dropped == {"empty": 1}
+
+
 def test_the_question_asks_for_descriptions_and_shows_no_solution_form(task, chat):
     client = written(chat, [[row(1)]])
     made(task, client).write([Request(skill="a", rows=1, instruction="dots on snow")], rng())

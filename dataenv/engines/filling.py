@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+
+from pydantic import JsonValue
 
 from dataenv import checks
 from dataenv.engines.drops import Drops
@@ -37,17 +39,20 @@ def fill(
     *,
     step: int,
     seed: int,
+    teacher: str | None = None,
     filters: Sequence[Filter] = (),
 ) -> Filled:
     """Rows for every request of `plan`, in the order of the plan, verbatim rows first.
 
     `taught` holds the prompt keys of earlier rows and stays as it is. Rows that pass the gate come before the
     `filters`, all rows of a round at a time; the prompt of one that a filter drops is not taken again in this call.
-    Each row's provenance gets engine, step and the number of its request. Time spent in the engine goes to
-    `clock["write"]`. Draws come from `seed` only, so the same call gives the same rows.
+    Each row's provenance gets its engine ("verbatim" where it was written out), `teacher`, `step` and `seed`, and the
+    number of its request. Time spent in the engine goes to `clock["write"]`. Draws come from `seed` only, so the same
+    call gives the same rows.
     """
     filled = Filled()
     seen = Seen(taught)
+    stamp: dict[str, JsonValue] = {"teacher": teacher, "step": step, "seed": seed}
 
     def passed(examples: Sequence[Example], round_: int | str) -> list[bool]:
         """For each row whether all filters let it pass; counts the others."""
@@ -64,7 +69,7 @@ def fill(
 
     written_out = _sift(plan.examples, gate, seen, filled.dropped)
     good = passed(written_out, "written out")
-    filled.examples = [example for example, passes in zip(written_out, good, strict=True) if passes]
+    filled.examples = [_stamped(example, stamp) for example, passes in zip(written_out, good, strict=True) if passes]
     filled.shortfall.update(Counter(e.skill for e in plan.examples) - Counter(e.skill for e in filled.examples))
     rows: list[list[Example]] = [[] for _ in plan.requests]
     spent: set[int] = set()
@@ -84,7 +89,7 @@ def fill(
             for example in _sift(examples[: missing[i]], gate, seen, filled.dropped):
                 # Fresh from the engine and seen by nobody yet, so it may still be completed.
                 example.provenance.setdefault("engine", engine.name)
-                example.provenance.update(step=step, request=i)
+                example.provenance.update(stamp, request=i)
                 sifted.append((i, _labelled(example, plan.requests[i].subskill)))
         for (i, example), passes in zip(sifted, passed([e for _, e in sifted], round_), strict=True):
             if passes:
@@ -98,6 +103,11 @@ def fill(
     # Runs keep the samples and reports show them: nothing that is protected may stand in one.
     filled.dropped.samples = [one for one in filled.dropped.samples if gate.fault(one.row, frozenset()) != CONTAMINATED]
     return filled
+
+
+def _stamped(example: Example, stamp: Mapping[str, JsonValue]) -> Example:
+    """A row that was written out; the record is its teacher's, and stays as it is."""
+    return example.model_copy(update={"provenance": {**example.provenance, "engine": "verbatim", **stamp}})
 
 
 def _labelled(example: Example, subskill: str | None) -> Example:

@@ -128,7 +128,6 @@ class OpenEndedEnv(TeachingEnv[Observation, Action]):
             prompt=part["prompt"],
             completion=part["completion"],
             skill=self.matcher.of_problem(part["prompt"]) or UNMATCHED,
-            provenance={"engine": "verbatim"},
         )
 
     # -- and written --------------------------------------------------------------------------------------------------

@@ -166,9 +166,11 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         introduce(self.client, self.engine, *self.filters)
         self.render_mode = render_mode
         self.seconds = Clock()
+        self.teacher: str | None = None
+        """Whose plans it carries out, where somebody says so: the rows' provenance names it."""
         self.change: Change | None = None
-        self.rejected: tuple[Dropped, ...] = ()
         """What the last step changed, problem by problem."""
+        self.rejected: tuple[Dropped, ...] = ()
         self.problems: list[Problem] = []
         """The feedback problems that may be asked in this step."""
         self.exemplars: dict[str, list[Example]] = {}
@@ -411,6 +413,7 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
                 self.seconds,
                 step=before.step + 1,
                 seed=before.seed,
+                teacher=self.teacher,
                 filters=self.filters,
             )
         self.seconds["gate"] -= self.seconds.get("write", 0.0)

@@ -183,6 +183,7 @@ class _Meter:
 def _teach_and_examine(config: RunConfig, files: RunFolder, tell: Any, client: Client | None) -> None:
     """Everything that is left of the run."""
     env, teacher = _built(config, client, _frozen_skills(files))
+    env.teacher = teacher.name
     if isinstance(teacher, Privileged):
         teacher.attach(env)
     exercises = Exercises(env.task, env.student)

@@ -37,7 +37,7 @@ class Anything:
 
 def run(plan, engine, taught=None, filters=(), seed=0):
     known = set() if taught is None else taught
-    return fill(plan, engine, Gate(Anything(), ()), known, Clock(), step=3, seed=seed, filters=filters)
+    return fill(plan, engine, Gate(Anything(), ()), known, Clock(), step=3, seed=seed, teacher="t", filters=filters)
 
 
 def unless(reason, bad):
@@ -57,7 +57,7 @@ def test_rows_come_in_the_order_of_the_plan_and_say_where_they_come_from():
     filled = run(asks(b=2, a=1), Scripted(a=["a1", "a2"], b=["b1", "b2"]))
     assert texts(filled) == ["b1", "b2", "a1"]
     assert [e.provenance for e in filled.examples] == [
-        {"engine": "scripted", "step": 3, "request": i} for i in (0, 0, 1)
+        {"engine": "scripted", "teacher": "t", "step": 3, "seed": 0, "request": i} for i in (0, 0, 1)
     ]
     assert not filled.dropped
     assert not filled.shortfall
@@ -202,6 +202,8 @@ def test_rows_written_out_pass_the_same_gate_and_come_first():
     assert texts(filled) == ["v1", "a1", "a2"]
     assert filled.shortfall == {"v": 1}
     assert filled.dropped == {"duplicate": 2}
+    assert filled.examples[0].provenance == {"engine": "verbatim", "teacher": "t", "step": 3, "seed": 0}
+    assert not verbatim[0].provenance  # the teacher's own records stay as they are
 
 
 def test_two_requests_for_one_skill_count_apart():

@@ -77,7 +77,7 @@ def test_each_engine_writes_its_share_and_rows_name_their_engine():
     assert by_engine(b) == ["x"] * 14 + ["y"] * 6
 
 
-def test_filling_keeps_the_name_and_adds_step_and_request():
+def test_filling_keeps_the_name_and_adds_the_rest():
     class Anything:
         def held_out(self):
             return ()
@@ -88,7 +88,8 @@ def test_filling_keeps_the_name_and_adds_step_and_request():
     plan = Plan(requests=tuple(asks(4, 2)))
     filled = fill(plan, mix((Counter("x"), 1), (Counter("y"), 1)), Gate(Anything(), ()), set(), Clock(), step=3, seed=0)
     assert [tuple(e.provenance.values()) for e in filled.examples] == [
-        ("x", 3, 0), ("x", 3, 0), ("y", 3, 0), ("y", 3, 0), ("x", 3, 1), ("y", 3, 1),
+        ("x", None, 3, 0, 0), ("x", None, 3, 0, 0), ("y", None, 3, 0, 0), ("y", None, 3, 0, 0), ("x", None, 3, 0, 1),
+        ("y", None, 3, 0, 1),
     ]  # fmt: skip
 
 

@@ -266,6 +266,7 @@ def test_retrain_teaches_all_rows_so_far_to_the_untaught_student(fakes):
 
 def test_rows_are_new_right_pool_rows_and_say_where_they_come_from(fakes):
     env = fakes.make_env()
+    env.teacher = "me"
     env.reset(seed=0)
     for _ in range(3):
         env.step(fakes.deal(env, 10, 10, difficulty=0.5))
@@ -273,6 +274,7 @@ def test_rows_are_new_right_pool_rows_and_say_where_they_come_from(fakes):
     assert len({row.prompt.key for row in rows}) == 60
     assert not {row.prompt.key for row in rows} & {p.prompt.key for p in env.problems}
     assert [row.provenance["step"] for row in rows] == [1] * 20 + [2] * 20 + [3] * 20
+    assert {(row.provenance["teacher"], row.provenance["seed"]) for row in rows} == {("me", env.situation.seed)}
     assert {row.difficulty for row in rows} == {0.5}
     assert all(env.task.verify(row.as_problem(), row.completion).correct for row in rows)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dataenv.agents.llm import LLMTeacher, Unusable, form, whole_rows
 from dataenv.agents.llm_skill_list import told
@@ -14,10 +13,14 @@ from dataenv.agents.tree import Wish, fitted
 from dataenv.chat.templates import prompts
 from dataenv.checks import whole
 from dataenv.errors import InvalidData
-from dataenv.records import Feedback, Transition
-from dataenv.spaces import EXPLORE, MOVES
+from dataenv.records import Attempt, Feedback, Transition
+from dataenv.spaces import EXPLORE, MOVES, plain
 
 MOVES_SHOWN = 5
+PASSED_ON = 3
+"""Errors of a skill that the engine is told of."""
+LENGTHS = (600, 300, 150)
+"""Bytes of problem, answer and right answer of each, at most: engines show a model 4,000 characters of a request."""
 
 SCHEMA = form(
     {
@@ -33,7 +36,8 @@ SCHEMA = form(
 class SkillTreeLLM(LLMTeacher):
     """One question for each skill that can move, all at once: shown are the skill's score, its subskills with quotas,
     rows taught and accuracy, up to `errors` wrong answers, its last moves and what it gained, and the budget. The model
-    answers with a move; a skill without subskills explores unasked, `new` ones with `rows` rows each.
+    answers with a move; a skill without subskills explores unasked, `new` ones with `rows` rows each. Up to three of
+    the wrong answers go with the skill's requests, for engines that read; where no errors are shown, there are none.
 
     A subskill that it leaves out keeps its quota, one that is not there is refused and counted. Wishes beyond the
     step's rows are scaled down together (`tree.fitted`). Where an answer cannot be used, the skill's quotas stay.
@@ -53,7 +57,7 @@ class SkillTreeLLM(LLMTeacher):
         self.moves: dict[str, list[dict[str, Any]]] = {}
         """Skill -> its last moves: step, move in words, and what the skill gained (None where it is not known)."""
 
-    def act(self, observation: Any, info: Mapping[str, Any]) -> dict[str, NDArray[np.int64]]:
+    def act(self, observation: Any, info: Mapping[str, Any]) -> dict[str, Any]:
         if "forest" not in info:
             raise InvalidData(
                 f"{self.name} moves in trees of subskills, which this environment has not; use skill-tree."
@@ -65,10 +69,11 @@ class SkillTreeLLM(LLMTeacher):
         moving = [i for i, possible in enumerate(can) if any(possible)]
         asked = [i for i in moving if can[i][1]]
         quotas = {i: np.array([s.quota for s in trees[i].subskills], np.int64) for i in moving}
+        failed = [[one for one in feedback.failures if one.problem.skill == tree.skill] for tree in trees]
+        shown = {i: failed[i][: self.errors] for i in moving}
 
         def prompt(i: int) -> str:
-            wrong = [attempt for attempt in feedback.failures if attempt.problem.skill == trees[i].skill]
-            chosen = [wrong[n] for n in self.rng.permutation(len(wrong))[: self.errors]]
+            shown[i] = [failed[i][n] for n in self.rng.permutation(len(failed[i]))[: self.errors]]
             return prompts.render(
                 "skill-tree-llm/move",
                 feedback=feedback,
@@ -79,8 +84,8 @@ class SkillTreeLLM(LLMTeacher):
                 left=int(mask["left"][i]),
                 subskills=trees[i].subskills,
                 moves=self.moves.get(trees[i].skill, []),
-                failures=told(chosen),
-                failed=len(wrong),
+                failures=told(shown[i]),
+                failed=len(failed[i]),
                 grow=int(mask["grow"][i]) if can[i][0] else 0,
                 most=int(mask["rows"][i]),
             )
@@ -112,7 +117,9 @@ class SkillTreeLLM(LLMTeacher):
                 wishes[i] = Wish(quotas[i])
             elif wish.quota.size:
                 wishes[i] = wish
-        action = fitted(wishes, mask, budget)
+        action: dict[str, Any] = {**fitted(wishes, mask, budget)}
+        if any(shown.values()):
+            action["words"] = [mistakes(shown.get(i, ())) for i in range(len(trees))]
         for i in moving:
             self._remember(feedback.step + 1, trees[i].skill, MOVES[action["move"][i]], action, i)
         return action
@@ -130,3 +137,14 @@ class SkillTreeLLM(LLMTeacher):
         for skill, moves in self.moves.items():
             if moves[-1]["step"] == transition.info["feedback"].step and skill in gains:
                 moves[-1]["gain"] = float(gains[skill])
+
+
+def mistakes(attempts: Sequence[Attempt]) -> str:
+    """What an engine is told of a student's wrong answers; "" where there are none."""
+    if not attempts:
+        return ""
+    parts = ["The student got these problems wrong; write others that need what it lacks, none of these:"]
+    for one in told(list(attempts[:PASSED_ON])):
+        problem, response, answer = map(plain, (one["problem"], one["response"], one["answer"]), LENGTHS)
+        parts.append(f"problem: {problem}\nthe student's answer: {response}\nthe right answer: {answer}")
+    return "\n\n".join(parts)

@@ -167,7 +167,8 @@ class SkillTreeEnv(TeachingEnv[Arrays, Arrays]):
                 tree = self._explored(tree, int(action["grow"][i]), int(action["rows"][i]))
             trees.append(tree)
             if move != WAIT:
-                requests += self._requests(tree, int(limits["left"][i]))
+                words = action["words"][i] if "words" in action else ""
+                requests += self._requests(tree, int(limits["left"][i]), words)
         self._next = Forest(trees=tuple(trees))
         return Plan(requests=tuple(requests))
 
@@ -176,13 +177,17 @@ class SkillTreeEnv(TeachingEnv[Arrays, Arrays]):
         rng = stream(self.situation.seed, "organiser", self.situation.step + 1, tree.skill)
         return tree.grown(self.organiser.propose(tree.skill, tree.names, n + 1, rng), n, quota)
 
-    def _requests(self, tree: Tree, left: int) -> list[Request]:
-        """What an engine is asked for: each subskill's quota, together at most `left` rows."""
+    def _requests(self, tree: Tree, left: int, words: str) -> list[Request]:
+        """What an engine is asked for: each subskill's quota, together at most `left` rows; the organiser's instruction
+        comes before the teacher's words."""
         quotas = [subskill.quota for subskill in tree.subskills]
         if sum(quotas) > left:
             quotas = allocate(quotas, left).tolist()
         pairs = zip(tree.names, quotas, strict=True)
-        return [self.organiser.request(tree.skill, name, rows) for name, rows in pairs if rows]
+        asked = [self.organiser.request(tree.skill, name, rows) for name, rows in pairs if rows]
+        if not words:
+            return asked
+        return [r.model_copy(update={"instruction": f"{r.instruction}\n\n{words}".strip()}) for r in asked]
 
     def action(self, plan: Plan) -> Arrays:
         """The action that asks for `plan`: a skill that has no subskills yet explores, as many at once as it may; any

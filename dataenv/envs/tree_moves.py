@@ -9,9 +9,12 @@ import numpy as np
 from gymnasium.spaces import Space
 from numpy.typing import NDArray
 
-from dataenv.spaces import EXPLOIT, EXPLORE, MOVES, WAIT, allocate
+from dataenv.spaces import EXPLOIT, EXPLORE, MOVES, WAIT, Prose, allocate
 
 Arrays = dict[str, NDArray[Any]]
+
+WORDS = Prose(4096)
+"""What may be said of one skill's rows."""
 
 
 class TreeMoves(Space[Arrays]):
@@ -21,6 +24,8 @@ class TreeMoves(Space[Arrays]):
     * `grow` (K,), `rows` (K,): how many subskills an explore grows, and the quota of each of them.
     * `change` (K, M): what an exploit adds to each quota. Below 0 or above the most rows of a subskill, a quota stops
       there, so the lowest change prunes.
+    * `words`, which may be left out: K texts (`WORDS`), "" for none, that go with the requests of a moving skill to
+      engines that read, as the errors that its rows are to be about.
 
     Entries that a move does not use are ignored, but must be within bounds. The quotas of all moving skills after the
     action add up to at most `budget`, where a skill counts with no more than the rows it may still get.
@@ -97,12 +102,14 @@ class TreeMoves(Space[Arrays]):
             "rows": (shape, 0, self.rows),
             "change": ((*shape, self.subskills), -self.rows, self.rows),
         }
-        if not isinstance(x, Mapping) or set(x) != set(bounds):
+        if not isinstance(x, Mapping) or set(x) - {"words"} != set(bounds):
             got = sorted(map(str, x)) if isinstance(x, Mapping) else type(x).__name__
             return f" is a dict with move, grow, rows and change; got {got}"
         for name, bound in bounds.items():
             if fault := _array_fault(x[name], *bound):
                 return f"['{name}']{fault}"
+        if "words" in x and (fault := self._words_fault(x["words"])):
+            return f"['words']{fault}"
         action = {name: np.asarray(x[name]).astype(np.int64) for name in bounds}
         for i, (skill, move) in enumerate(zip(self.skills, action["move"].tolist(), strict=True)):
             if not limits["move"][i][move]:
@@ -141,10 +148,16 @@ class TreeMoves(Space[Arrays]):
         }
 
     def to_jsonable(self, sample_n: Iterable[Arrays]) -> list[Any]:
-        return [{name: np.asarray(value).tolist() for name, value in sample.items()} for sample in sample_n]
+        return [
+            {name: list(value) if name == "words" else np.asarray(value).tolist() for name, value in sample.items()}
+            for sample in sample_n
+        ]
 
     def from_jsonable(self, sample_n: list[Any]) -> list[Arrays]:
-        return [{name: np.asarray(value, np.int64) for name, value in sample.items()} for sample in sample_n]
+        return [
+            {name: value if name == "words" else np.asarray(value, np.int64) for name, value in sample.items()}
+            for sample in sample_n
+        ]
 
     def __repr__(self) -> str:
         return f"TreeMoves({len(self.skills)} skills, subskills={self.subskills}, budget={self.budget})"
@@ -168,6 +181,13 @@ class TreeMoves(Space[Arrays]):
             "quota": np.zeros((k, m), np.int64),
             "left": np.full(k, self.left, np.int64),
         }
+
+    def _words_fault(self, words: Any) -> str | None:
+        """Why `words` is no text for each skill."""
+        if not isinstance(words, list | tuple) or len(words) != len(self.skills):
+            return f" must be a list of {len(self.skills)} texts, one for each skill"
+        faults = ((i, WORDS.fault(text)) for i, text in enumerate(words))
+        return next((f"[{i}] {fault}" for i, fault in faults if fault is not None), None)
 
     def _reason(self, i: int, limits: Mapping[str, Any]) -> str:
         """Why a move of skill `i` is not possible."""

@@ -1,6 +1,7 @@
 """Teachers that are language models, with a scripted one: what they are shown, and what may come of what it writes."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from dataenv.agents import teachers
 from dataenv.agents.llm import matched, whole_rows
+from dataenv.agents.llm_tree import mistakes
 from dataenv.chat.templates import prompts
 from dataenv.envs.open_ended import OpenEndedEnv
 from dataenv.envs.skill_list import SkillListEnv
@@ -18,6 +20,7 @@ from dataenv.envs.wrappers import HideFeedback
 from dataenv.errors import CallFailed, InvalidData, ServerFailing
 from dataenv.protocols import Conversing, Explaining, Teacher
 from dataenv.records import Attempt, Budget, Feedback, Past, Plan, Problem, SkillScore, Transition
+from dataenv.runs.no_state import NoState
 
 KINDS = {"open-ended": OpenEndedEnv, "skill-list": SkillListEnv, "skill-tree": SkillTreeEnv}
 SKILLS = ("alpha", "beta", "gamma")
@@ -299,6 +302,38 @@ def test_answers_of_many_skills_come_back_to_their_skills(talk, make, chat):
     play(make("skill-tree"), one.teacher, 2)
     assert [(said.about, said.reasoning) for said in one.teacher.dialogue] == [(skill, skill) for skill in SKILLS]
     assert [one.teacher.moves[skill][-1]["move"].split(",")[0] for skill in SKILLS] == ["wait", "exploit", "explore"]
+
+
+def test_errors_of_its_skill_go_with_each_request_of_a_tree(talk, make):
+    env, one = make("skill-tree"), talk("skill-tree", errors=2)
+    before = env.reset(seed=3)[1]["feedback"]
+    for step, info in enumerate(play(env, one.teacher, 2)):
+        wrong = Counter(attempt.problem.skill for attempt in before.failures)
+        before = info["feedback"]
+        assert wrong["alpha"] > 2 and {request.skill for request in info["plan"].requests} >= {"alpha"}
+        for request in info["plan"].requests:
+            told, n = request.instruction, min(wrong[request.skill], 2)
+            assert told.startswith("The student got these problems wrong") == (n > 0)
+            assert told.count("\nproblem: ") == told.count(f"\nproblem: {request.skill} ") == n
+            assert told.count(f"\nthe right answer: {request.skill}:") == n
+            if step and n:  # those that the model was shown
+                (shown,) = (p for p in one.prompts if f'about the skill "{request.skill}"' in p)
+                problems = [line[9:] for line in told.splitlines() if line.startswith("problem: ")]
+                assert all(f"| {problem}\n" in shown for problem in problems)
+
+
+@pytest.mark.parametrize("twin", [HideFeedback, NoState])
+def test_without_state_no_error_goes_with_the_requests_of_a_tree(twin, talk, make):
+    env, one = make("skill-tree"), talk("skill-tree")
+    infos = play(HideFeedback(env), one.teacher, 2) if twin is HideFeedback else play(env, NoState(one.teacher), 2)
+    assert all(info["plan"].requests for info in infos)
+    assert {request.instruction for info in infos for request in info["plan"].requests} == {""}
+
+
+def test_what_an_engine_is_told_of_errors_is_bounded(talk):
+    long = [failed("alpha", "p" * 9_999, "r" * 9_999, "a" * 9_999)] * 2_000
+    assert 0 < len(mistakes(long)) < 3_900
+    assert mistakes([]) == ""
 
 
 def test_quotas_left_out_stay_and_unknown_ones_are_refused(talk, make):

@@ -537,6 +537,46 @@ def test_fork_two_plans_restore_and_repeat_the_first(make):
     assert env.action_space.limits["move"].tolist() == before[1]["action_mask"]["move"].tolist()
 
 
+def test_words_go_with_the_requests_of_the_skills_that_move(make):
+    env = make()
+    action = {**move(env, a=(EXPLORE, 2, 3), b=(EXPLORE, 1, 4)), "words": ["say a", "", "say c"]}
+    assert action in env.action_space
+    assert env.action_space.from_jsonable(json.loads(json.dumps(env.action_space.to_jsonable([action]))))[0] in (
+        env.action_space
+    )
+    *_, info = env.step(action)
+    assert [(r.skill, r.instruction) for r in info["plan"].requests] == [("a", "say a"), ("a", "say a"), ("b", "")]
+
+
+def test_words_stand_below_the_organisers_instruction(make):
+    class Speaking(Named):
+        def request(self, skill, subskill, rows):
+            return super().request(skill, subskill, rows).model_copy(update={"instruction": "about it"})
+
+    env = make(organiser=Speaking())
+    *_, info = env.step({**move(env, a=(EXPLORE, 1, 1), b=(EXPLORE, 1, 1)), "words": ["errors", "", ""]})
+    assert [r.instruction for r in info["plan"].requests] == ["about it\n\nerrors", "about it"]
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("abc", "must be a list of 3 texts"),
+        (["a", "b"], "must be a list of 3 texts"),
+        (["", "", 7], r"\['words'\]\[2\] is a int"),
+        (["", "x" * 5000, ""], r"\['words'\]\[1\] has 5,000"),
+        (["\0", "", ""], r"\['words'\]\[0\] holds the control character"),
+        ({"a": "b"}, "must be a list"),
+    ],
+)
+def test_words_that_are_none_are_refused(make, words, why):
+    env = make()
+    action = {**move(env, a=(EXPLORE, 1, 1)), "words": words}
+    assert action not in env.action_space
+    with pytest.raises(InvalidAction, match=why):
+        env.step(action)
+
+
 def test_observations_and_masks_are_copies(make):
     env = grown(make)
     action = env.moves.waiting()
@@ -583,6 +623,7 @@ def test_a_run_that_was_stopped_ends_as_it_would_have_ended(registered, tmp_path
     assert (tmp_path / "stopped/steps/002/structure.json").exists()
     again = resume(tmp_path / "stopped")
     assert again["hash"] == whole["hash"]
-    assert (tmp_path / "stopped/steps/004/structure.json").read_bytes() == (
-        tmp_path / "whole/steps/004/structure.json"
-    ).read_bytes()
+    for file in ("structure.json", "rows.jsonl"):
+        stopped, ended = ((tmp_path / run / "steps/004" / file).read_bytes() for run in ("stopped", "whole"))
+        assert stopped == ended
+    assert json.loads(ended.splitlines()[0])["provenance"]["teacher"] == teacher

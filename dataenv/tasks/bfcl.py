@@ -16,15 +16,14 @@ Source: https://gorilla.cs.berkeley.edu/leaderboard.html, the package bfcl-eval,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from dataenv.errors import InvalidData, MissingDependency
+from dataenv.errors import InvalidData
 from dataenv.records import Problem, Prompt, Split
 from dataenv.tasks.fixed import FixedTask
-from dataenv.tasks.sources import Row, json_lines
+from dataenv.tasks.sources import Row, json_lines, packaged
 from dataenv.tasks.splits import split_of
 from dataenv.tasks.tool_rows import ToolRows, as_tool
 from dataenv.verifiers.tool_call import Call, check_tools, expected, render, verify
@@ -72,7 +71,7 @@ class BFCL(FixedTask, ToolRows):
 
     def load(self) -> Iterator[tuple[Problem, Split | None]]:
         """Every problem, with the split that the wording of its request says."""
-        folder = self._folder or _installed()
+        folder = self._folder or packaged("bfcl-eval", "bfcl_eval", "a folder laid out as its data: bfcl:FOLDER")
         self.unsound = []
         for skill, file in SKILLS.items():
             answers = {}
@@ -85,17 +84,6 @@ class BFCL(FixedTask, ToolRows):
                     yield problem, split_of(Prompt(text=problem.prompt.text))
                 else:
                     self.unsound.append(row["id"])
-
-
-def _installed() -> Path:
-    """The data folder of the package, found without importing it: its imports are many and heavy."""
-    found = find_spec("bfcl_eval")
-    if found is None or not found.submodule_search_locations:
-        raise MissingDependency(
-            "bfcl needs the problems that the package bfcl-eval carries: pip install --no-deps bfcl-eval "
-            "(its own dependencies are not needed); or give a folder laid out as its data: bfcl:FOLDER."
-        )
-    return Path(found.submodule_search_locations[0]) / "data"
 
 
 def _problem(path: Path, number: int, row: Row, skill: str, answers: Mapping[str, Any], *, check: bool) -> Problem:

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
-from dataenv.errors import InvalidData, MissingDependency
+from dataenv.errors import InvalidData
 from dataenv.records import Image, Problem, Prompt, Split
 from dataenv.tasks.pictures import PictureTask
+from dataenv.tasks.sources import packaged
 
 SKILLS = ("colour", "shape", "colour there", "shape there")
 
@@ -46,7 +46,7 @@ class EasyVQA(PictureTask):
 
     def questions(self) -> Iterator[tuple[str, Problem, Split | None]]:
         """The test set, which is the exam, then the train set."""
-        folder = self._folder or _packaged()
+        folder = self._folder or packaged("easy-vqa", "easy_vqa", "a folder like its data: easy-vqa:FOLDER")
         for part in ("test", "train"):
             images: dict[int, Image] = {}
             for text, answer, number in _rows(folder / part / "questions.json"):
@@ -56,16 +56,6 @@ class EasyVQA(PictureTask):
                 prompt = Prompt(text=text, images=(images[number],))
                 problem = Problem(prompt=prompt, answer=answer, skill=_skill(text))
                 yield f"{part}/images/{number}.png", problem, "exam" if part == "test" else None
-
-
-def _packaged() -> Path:
-    spec = find_spec("easy_vqa")
-    if spec is None or not spec.submodule_search_locations:
-        raise MissingDependency(
-            "easy-vqa is in the package of that name: pip install --no-deps easy-vqa; or give a folder like its data: "
-            "easy-vqa:FOLDER."
-        )
-    return Path(spec.submodule_search_locations[0]) / "data"
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str, int]]:
@@ -85,7 +75,7 @@ def _rows(path: Path) -> Iterator[tuple[str, str, int]]:
 
 def _skill(question: str) -> str:
     words = question.strip("?").split()
-    if words[0] == "what":
+    if words[:1] == ["what"]:
         # "what is the blue shape?" asks for the shape, "what color is the shape?" for the colour.
         return "colour" if "color" in words else "shape"
     return "colour there" if "shape" in words else "shape there"

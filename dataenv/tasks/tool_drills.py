@@ -170,10 +170,9 @@ def solve(prompt: Prompt) -> Problem | None:
         return None
     tools = {}
     for tool in map(function, prompt.tools):
-        parameters = tool.get("parameters")
-        if not isinstance(parameters, dict) or not isinstance(parameters.get("properties"), dict):
+        if not _of_our_kind(tool):
             return None
-        tools[tool.get("name")] = parameters
+        tools[tool["name"]] = tool["parameters"]
     name = text.split(" ")[0]
     joint = " then " if " then " in text else " and "
     clauses = text[:-1].split(joint)
@@ -194,21 +193,36 @@ def solve(prompt: Prompt) -> Problem | None:
     )
 
 
-def _calls(clauses: Sequence[str], tools: Mapping[Any, Mapping[str, Any]]) -> list[Call] | None:
+def _of_our_kind(tool: Mapping[str, Any]) -> bool:
+    """Whether each parameter of a tool has an object for its schema: JSON Schema allows more."""
+    match tool:
+        case {"name": str(), "parameters": {"properties": dict(properties), **other}}:
+            required = other.get("required") or []
+            return (
+                all(isinstance(schema, dict) for schema in properties.values())
+                and isinstance(required, list)
+                and all(isinstance(key, str) for key in required)
+            )
+    return False
+
+
+def _calls(clauses: Sequence[str], tools: Mapping[str, Mapping[str, Any]]) -> list[Call] | None:
     calls = []
     for clause in clauses:
         name, *words = clause.split(" ")
         if name not in tools:
             return None
         properties, required = tools[name]["properties"], tools[name].get("required") or []
-        if len(words) % 2 and required:  # a value for the first parameter, without its name
-            words = [required[0], *words]
-        given = dict(zip(words[::2], words[1::2], strict=False))
+        if len(words) % 2:  # a value for the first parameter, without its name
+            words = [*required[:1], *words]
+        if len(words) % 2:
+            return None
+        given = dict(zip(words[::2], words[1::2], strict=True))
         if len(given) != len(words) // 2 or not set(required) <= given.keys() <= properties.keys():
             return None
         arguments: dict[str, Any] = {}
         for key, value in given.items():
-            kind = properties[key].get("type") if isinstance(properties[key], dict) else None
+            kind = properties[key].get("type")
             if kind not in ("string", "integer") or (kind == "integer" and not value.isdecimal()):
                 return None
             arguments[key] = value if kind == "string" else int(value)
@@ -225,7 +239,7 @@ def _allowed(call: Call, properties: Mapping[str, Any]) -> dict[str, list[Any]]:
     }
 
 
-def _skill(name: str, clauses: Sequence[str], joint: str, tools: Mapping[Any, Mapping[str, Any]]) -> str:
+def _skill(name: str, clauses: Sequence[str], joint: str, tools: Mapping[str, Mapping[str, Any]]) -> str:
     if len(clauses) > 1:
         return "sequence" if joint == " then " else "parallel"
     if name not in tools:

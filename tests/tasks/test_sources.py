@@ -1,12 +1,15 @@
 import gzip
 import json
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
 
 from dataenv.errors import InvalidData, MissingDependency
-from dataenv.tasks.sources import Folder, Hub, json_lines, json_object, parquet_rows
+from dataenv.tasks import sources
+from dataenv.tasks.sources import Folder, Hub, json_lines, json_object, parquet_rows, reachable
 
 ROWS = [{"a": i, "b": "ä" * i} for i in range(5)]
 
@@ -50,6 +53,7 @@ def test_a_part_that_is_not_there_is_named(tmp_path):
         (b'{"a": 1}\n"\xff"', "line 2: not UTF-8"),
         (b"[" * 100_000, "line 1: not JSON"),
         (gzip.compress(lines(ROWS), mtime=0)[:-9], "cannot be read"),
+        (gzip.compress(b'{"a": 1}\n' * 9, mtime=0)[:10] + b"\xff" * 30, "cannot be read"),
     ],
 )
 def test_bad_lines_are_named(tmp_path, content, what):
@@ -102,3 +106,33 @@ def test_the_hub_is_read_at_its_revision_and_its_absence_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingDependency, match=r"pip install .*; or use set:FOLDER\.$"):
         list(hub.rows("train"))
+
+
+def test_out_of_reach_the_cache_alone_is_asked(monkeypatch):
+    config = SimpleNamespace(HF_HUB_OFFLINE=False)
+    asked = []
+
+    def load_dataset(*_, **__):
+        asked.append(config.HF_HUB_OFFLINE)
+        if len(asked) > 1:
+            raise ConnectionError("not cached")
+        return Loaded([{"a": 1}])
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset, config=config))
+    monkeypatch.setattr(sources, "reachable", lambda: False)
+    hub = Hub("org/set", "abc", "use set:FOLDER")
+    assert [row for _, row in hub.rows("train")] == [{"a": 1}]
+    with pytest.raises(InvalidData, match="check the network"):
+        list(hub.rows("train"))
+    assert asked == [True, True] and config.HF_HUB_OFFLINE is False
+
+
+def test_whether_the_hub_answers(monkeypatch):
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:  # 501 to everything
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        assert reachable()
+        server.shutdown()
+    assert not reachable()

@@ -131,6 +131,24 @@ def test_difficulty_lengthens_names_and_numbers(rows):
     assert len(rows["multiple", 1.0][0].prompt.tools) == 4 and len(rows["multiple", 0.0][0].prompt.tools) == 2
 
 
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"properties": {"n": {"type": "integer"}, "k": True}, "required": ["n"]},
+        {"properties": {"n": {"type": "integer"}}, "required": 5},
+        {"properties": {"n": {"type": "integer"}}, "required": [["n"]]},
+        {"properties": {"n": {"type": "integer"}}},
+        {"properties": {}},
+        {"properties": []},
+        [],
+    ],
+)
+def test_tools_of_other_kinds_state_no_problem(parameters):
+    """Whatever a row of others holds; and a value that is nobody's argument is not dropped in silence."""
+    for name in ("cut", ["cut"], None):
+        assert solve(Prompt(text="cut 7!", tools=({"name": name, "parameters": parameters},))) is None
+
+
 def test_some_skills_alone():
     task = tasks.make("tool-drills:parallel,simple")
     assert task.skills == ("parallel", "simple") and task.prerequisites == {"parallel": ("simple",)}

@@ -46,7 +46,9 @@ class MintedTask:
     def problems(self, split: Split, per_skill: int | None, seed: int) -> list[Problem]:
         """Up to `per_skill` problems of each skill at the natural mix. InvalidData for None: they have no end."""
         if per_skill is None:
-            raise InvalidData(f"{self.name} is written without end; say how many problems per skill you want (per_skill).")
+            raise InvalidData(
+                f"{self.name} is written without end; say how many problems per skill you want (per_skill)."
+            )
         return [
             problem
             for skill in self.skills

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
@@ -10,6 +11,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from dataenv.errors import InvalidData, Note
 from dataenv.records import Feedback, Plan, Problem, Request, Transition
 from dataenv.spaces import Prose, allocate, proportions
 
@@ -41,7 +43,23 @@ class BaseTeacher:
         What a skill lost or won by rounding counts in the next step. So no skill with a share waits for ever, even
         where there are fewer rows than skills: with rule R1 alone, equal shares would always go to the first skills,
         and no other would be taught.
+
+        Weights with NaN, infinity or a negative number say nothing: all skills get the same, and a `Note` says so.
+        Raises InvalidData unless there is one for each skill.
         """
+        weights = np.asarray(weights, np.float64)
+        if weights.shape != (len(feedback.skills),):
+            raise InvalidData(
+                f"Teacher '{self.name}': weights have the shape {weights.shape}; give one for each of the "
+                f"{len(feedback.skills)} skills."
+            )
+        if not np.isfinite(weights).all() or (weights < 0).any():
+            warnings.warn(
+                f"Teacher '{self.name}': weights with NaN, infinity or a negative number say nothing; every "
+                "skill gets the same rows.",
+                Note,
+                stacklevel=2,
+            )
         budget, shares = feedback.budget.rows_now, proportions(weights)
         due = budget * shares + (self.owed if self.owed.size == shares.size else 0.0)
         rows = allocate(np.maximum(due, 0.0), budget)

@@ -6,7 +6,7 @@ import pytest
 
 from dataenv.agents import teachers
 from dataenv.agents.teacher import BaseTeacher
-from dataenv.errors import InvalidData
+from dataenv.errors import InvalidData, Note
 from dataenv.protocols import Teacher
 from dataenv.records import Budget, Feedback, SkillScore, Transition
 from dataenv.spaces import allocate
@@ -116,6 +116,23 @@ def test_uniform_deals_equally_over_the_steps():
         for skill, n in rows(teacher.act(None, {"feedback": feedback(*[(0, 1)] * 7)})).items():
             total[skill] += n
         assert max(total.values()) - min(total.values()) <= 1
+
+
+@pytest.mark.parametrize("weights", [[1, float("nan"), 1], [1, -1, 1], [1, float("inf"), 1]])
+def test_weights_that_say_nothing_are_dealt_evenly_and_not_in_silence(weights):
+    teacher = teachers.make("uniform")
+    teacher.reset(0)
+    state = feedback((0, 1), (0, 1), (0, 1), rows_per_step=9)
+    with pytest.warns(Note, match="every skill gets the same rows"):
+        assert set(rows(teacher.deal(np.array(weights), state)).values()) == {3}
+
+
+@pytest.mark.parametrize("weights", [[1, 1], [[1, 1, 1]], 1, []])
+def test_weights_that_are_not_one_for_each_skill_are_refused(weights):
+    teacher = teachers.make("uniform")
+    teacher.reset(0)
+    with pytest.raises(InvalidData, match="one for each of the 3 skills"):
+        teacher.deal(np.array(weights), feedback((0, 1), (0, 1), (0, 1)))
 
 
 def test_error_proportional_gives_more_where_more_is_wrong():

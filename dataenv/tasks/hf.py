@@ -15,7 +15,7 @@ from typing import Any
 from dataenv.errors import InvalidData
 from dataenv.records import Prompt, Split
 from dataenv.tasks.columns import Columns, ColumnsTask, Number
-from dataenv.tasks.sources import Row, from_hub, library
+from dataenv.tasks.sources import Row, from_hub, library, reachable
 
 _FORMATS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".gz": "json", ".csv": "csv"}
 
@@ -66,6 +66,8 @@ class HuggingFace(ColumnsTask):
             raise InvalidData(
                 f"{self.name} is one file and has no split '{split}'; give a slice of 'train', or a folder."
             )
+        before = datasets.logging.get_verbosity()
+        datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # the sentence below says it
         try:
             if path.is_file():
                 kind = _FORMATS.get(path.suffix, path.suffix)
@@ -78,11 +80,16 @@ class HuggingFace(ColumnsTask):
                 load = datasets.load_dataset if path.is_dir() else partial(from_hub, datasets)
                 loaded = load(self._source, self._config, revision=self._revision, split=split)
         except Exception as error:  # the library raises a dozen kinds, from DNS to HTTP to parsing errors
-            said = next(iter(str(error).splitlines()), "").rstrip(".")
-            raise InvalidData(
-                f"{self.name} cannot be loaded ({type(error).__name__}: {said[:300]}); "
-                "check its name, task.config and task.split, and the network."
-            ) from error
+            said = next(iter(str(error).splitlines()), "").rstrip(".")[:300] or "it holds nothing"
+            if path.exists():
+                hint = "check that datasets can read it, and task.config and task.split"
+            elif reachable():
+                hint = "check its name, task.config and task.split"
+            else:
+                hint = "the Hub is out of reach, and no copy is kept here: check the network"
+            raise InvalidData(f"{self.name} cannot be loaded ({type(error).__name__}: {said}); {hint}.") from error
+        finally:
+            datasets.logging.set_verbosity(before)
         labels = {name: kind for name, kind in loaded.features.items() if isinstance(kind, datasets.ClassLabel)}
         for row in loaded:
             yield {

@@ -132,7 +132,7 @@ def test_a_student_that_fails_while_it_is_asked_leaves_all_as_it_was(make, optio
 
 
 def test_an_engine_or_filter_of_another_environment_is_refused(make):
-    env = make(filters=["known"])
+    env = make(filters="known")
     for options in ({"engine": env.engine}, {"filters": env.filters}):
         with pytest.raises(InvalidData, match="asks the student of another environment already; give each"):
             make(**options)

@@ -99,8 +99,17 @@ def test_labels_of_classes_are_read_as_their_names(rows, tmp_path):
 
 
 def test_data_that_cannot_be_had_is_said_in_one_sentence(places):
-    for name, settings in {"no-org/no-set": {}, str(places / "folder"): {"split": "tran"}}.items():
-        with pytest.raises(InvalidData, match=r"^hf:.* cannot be loaded \(.*task\.config and task\.split") as error:
+    for name, content in {"empty.jsonl": b"", "odd.jsonl": b"\x00\xff", "odd.parquet": b"no"}.items():
+        (places / name).write_bytes(content)
+    for name, settings, hint in [
+        ("no-org/no-set", {}, r"out of reach.*check the network|check its name"),
+        (str(places / "folder"), {"split": "tran"}, r"task\.config and task\.split"),
+        *(
+            (str(places / name), {}, "check that datasets can read it")
+            for name in ("empty.jsonl", "odd.jsonl", "odd.parquet")
+        ),
+    ]:
+        with pytest.raises(InvalidData, match=rf"^hf:.* cannot be loaded \(.*({hint})") as error:
             HuggingFace(name, **COLUMNS, **settings)
         assert "\n" not in str(error.value)
 

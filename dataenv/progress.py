@@ -37,6 +37,14 @@ def listening(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
+@contextmanager
+def called(phase: str) -> Iterator[None]:
+    """Pass reports made inside the block on as of `phase`, whatever they call themselves."""
+    outer = _listener.get()
+    with listening(lambda _, done, total: outer and outer(phase, done, total)):
+        yield
+
+
 class Clock(dict[str, float]):
     """Seconds spent per phase: `with clock("teach"): ...` adds to `clock["teach"]`."""
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dataenv.errors import DataEnvError, InvalidData, MissingDependency
+from dataenv.progress import called
 
 if TYPE_CHECKING:
     from dataenv.students.causal_lm import CausalLM
@@ -114,7 +115,8 @@ def build_once(name: str, build: Callable[[Path], None]) -> Path:
 def _build(folder: Path, build: Callable[[Path], None]) -> None:
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        build(part)
+        with called("build"):
+            build(part)
         try:
             part.rename(folder)
         except OSError:

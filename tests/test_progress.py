@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from dataenv.progress import Clock, listening, report
+from dataenv.progress import Clock, called, listening, report
 
 
 def test_reports_reach_the_listener_inside_the_block_only():
@@ -15,6 +15,17 @@ def test_reports_reach_the_listener_inside_the_block_only():
         report("teach", 2, 2)
     report("late", 1, 1)
     assert heard == [("teach", 1, 2), ("inner", "answer", 2, 2), ("teach", 2, 2)]
+
+
+def test_reports_are_passed_on_under_another_name():
+    heard = []
+    with listening(lambda *what: heard.append(what)):
+        with called("build"):
+            report("teach", 1, 2)
+        report("teach", 2, 2)
+    with called("build"):
+        report("teach", 1, 2)
+    assert heard == [("build", 1, 2), ("teach", 2, 2)]
 
 
 def test_a_listener_is_gone_after_an_error():

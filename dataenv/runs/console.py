@@ -13,6 +13,7 @@ from rich.text import Text
 from dataenv.runs.report_words import duration, percent, points
 
 _DOING = {
+    "build": "makes the student's base, once",
     "prepare": "draws the feedback problems",
     "examine": "loads and examines the student",
     "answer": "examines the student",

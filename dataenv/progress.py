@@ -41,7 +41,14 @@ def listening(listener: Listener) -> Iterator[None]:
 def called(phase: str) -> Iterator[None]:
     """Pass reports made inside the block on as of `phase`, whatever they call themselves."""
     outer = _listener.get()
-    with listening(lambda _, done, total: outer and outer(phase, done, total)):
+    if outer is None:
+        yield
+        return
+
+    def rename(_: str, done: int, total: int) -> None:
+        outer(phase, done, total)
+
+    with listening(rename):
         yield
 
 

@@ -38,15 +38,15 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 @contextmanager
-def called(phase: str) -> Iterator[None]:
-    """Pass reports made inside the block on as of `phase`, whatever they call themselves."""
+def called(name: str) -> Iterator[None]:
+    """Pass reports made inside the block on as of the phase `name`, whatever they call themselves."""
     outer = _listener.get()
     if outer is None:
         yield
         return
 
-    def rename(_: str, done: int, total: int) -> None:
-        outer(phase, done, total)
+    def rename(phase: str, done: int, total: int) -> None:
+        outer(name, done, total)
 
     with listening(rename):
         yield

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any
 from zlib import crc32
 
@@ -23,7 +22,8 @@ class BaseTeacher:
     """Base of the teachers here; a teacher of your own needs only the methods of `dataenv.protocols.Teacher`.
 
     Draws come from `self.rng`, seeded by `reset` and the teacher's name. `state` covers every attribute that is a
-    number, text, list, dict, array or generator, but for those whose names begin with an underscore.
+    number, text, list, dict, array or generator, but for those whose names begin with an underscore; any other is
+    refused.
     """
 
     name = "teacher"
@@ -70,7 +70,8 @@ class BaseTeacher:
         """Most teachers read all they need from the next observation."""
 
     def state(self) -> dict[str, Any]:
-        return {name: _encode(value) for name, value in vars(self).items() if not name.startswith("_")}
+        kept = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        return {name: _encode(value, f"Teacher '{self.name}': attribute '{name}'") for name, value in kept.items()}
 
     def restore(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
@@ -113,19 +114,36 @@ def rows_to_plan(rows: NDArray[np.int64], feedback: Feedback, difficulty: Any = 
     )
 
 
-def _encode(value: Any) -> Any:
-    if isinstance(value, np.random.Generator):
+def _encode(value: Any, where: str) -> Any:
+    """A copy of `value` as JSON, for what goes on changes its lists in place."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, np.random.Generator) and isinstance(value.bit_generator, np.random.PCG64):
         return {"generator": value.bit_generator.state}
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufU":
         return {"array": value.tolist(), "dtype": str(value.dtype)}
-    return value.item() if isinstance(value, np.generic) else deepcopy(value)  # what goes on changes its lists in place
+    if isinstance(value, np.generic) and value.dtype.kind in "biufU":
+        return value.item()
+    if isinstance(value, list | tuple):
+        return [_encode(one, where) for one in value]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: _encode(one, where) for key, one in value.items()}
+    what = "a dict whose keys are not texts" if isinstance(value, dict) else f"of the type {type(value).__name__}"
+    raise InvalidData(
+        f"{where} holds something {what}, which cannot be written down for a run to go on from; keep numbers, texts, "
+        "lists, dicts, arrays and numpy's default generators, and give what need not be kept a name that begins with _."
+    )
 
 
 def _decode(value: Any) -> Any:
-    if isinstance(value, dict) and set(value) == {"generator"}:
+    if isinstance(value, list):
+        return [_decode(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {"generator"}:
         generator = np.random.Generator(np.random.PCG64())
         generator.bit_generator.state = value["generator"]
         return generator
-    if isinstance(value, dict) and set(value) == {"array", "dtype"}:
+    if set(value) == {"array", "dtype"}:
         return np.array(value["array"], dtype=value["dtype"])
-    return deepcopy(value)
+    return {key: _decode(one) for key, one in value.items()}

@@ -53,7 +53,7 @@ def carry_out(config: RunConfig, folder: Path) -> str | None:
         write_report(folder)
     except DataEnvError as error:
         return str(error)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         said = " ".join(str(error).split())
         return f"{type(error).__name__}: {said} ({Path(place.filename).name}, line {place.lineno})"

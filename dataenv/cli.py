@@ -396,7 +396,7 @@ def _watched(folder: Path, json: bool, work: Callable[[Any], dict[str, Any]], co
         sys.exit(130)
     except DataEnvError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         from dataenv.runs.blame import sentence
 
         config = config or RunConfig.model_validate_json((folder / "config.json").read_bytes())

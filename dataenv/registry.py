@@ -48,6 +48,12 @@ def nearest(id: str, names: Iterable[str]) -> list[str]:
     return [name for like, _, name in found if like >= 0.5 and like > found[0][0] - 0.25]
 
 
+def meant(id: str, names: Iterable[str]) -> str:
+    """The question which of `names` was meant, with a blank at its end; empty where none is near."""
+    near = nearest(id, names)
+    return f"did you mean {' or '.join(repr(name) for name in near)}? " if near else ""
+
+
 class Registry:
     """The ids of one kind of part ("task", "student", ...)."""
 
@@ -80,7 +86,7 @@ class Registry:
         module.__file__ = str(path)
         try:
             exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
             line = getattr(error, "lineno", None) or (lines[-1] if lines else "?")
             raise InvalidData(f"{path}, line {line}: {type(error).__name__}: {error}.") from error
@@ -102,10 +108,9 @@ class Registry:
         else:
             entries = self.entries()
             if id not in entries:
-                near = nearest(id, entries)
-                hint = f"did you mean {' or '.join(repr(name) for name in near)}? " if near else ""
                 raise UnknownId(
-                    f"No {self.kind} is called '{id}'; {hint}'dataenv list {self.plural}' shows all of them."
+                    f"No {self.kind} is called '{id}'; {meant(id, entries)}'dataenv list {self.plural}' shows all of "
+                    "them."
                 )
             factory, usage = entries[id].load(), re.search(rf"\b{re.escape(id)}:\S*\w", entries[id].summary)
         try:

@@ -68,8 +68,7 @@ class SkillListEnv(TeachingEnv[Observation, Action]):
         if plan.examples:
             raise InvalidAction("plan.examples: SkillList takes no written-out rows; ask for rows per skill.")
         for i, request in enumerate(plan.requests):
-            if request.skill not in rows:
-                raise InvalidAction(f"plan.requests[{i}].skill: '{request.skill}' is no skill of '{self.task.name}'.")
+            self.must_have(request.skill, f"plan.requests[{i}].skill")
             if request.instruction or request.exemplar or request.subskill:
                 raise InvalidAction(f"plan.requests[{i}]: SkillList takes skill, rows and difficulty only.")
             rows[request.skill] += request.rows

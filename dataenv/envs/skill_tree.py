@@ -222,8 +222,7 @@ class SkillTreeEnv(TeachingEnv[Arrays, Arrays]):
         rows: dict[str, Counter[str | None]] = {skill: Counter() for skill in self.task.skills}
         names = {tree.skill: tree.names for tree in self.forest.trees}
         for i, request in enumerate(plan.requests):
-            if request.skill not in rows:
-                raise InvalidAction(f"plan.requests[{i}].skill: '{request.skill}' is no skill of '{self.task.name}'.")
+            self.must_have(request.skill, f"plan.requests[{i}].skill")
             if request.instruction or request.exemplar:
                 raise InvalidAction(f"plan.requests[{i}]: SkillTree takes skill, subskill and rows only.")
             if request.subskill is not None and request.subskill not in names[request.skill]:

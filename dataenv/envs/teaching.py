@@ -30,6 +30,7 @@ from dataenv.examine import Change, Examination, examine, examine_untaught, pair
 from dataenv.progress import Clock
 from dataenv.protocols import AsksStudent, Comparing, Discovery, Engine, Filter, Student, Task
 from dataenv.records import Budget, Example, Feedback, Past, Plan, Problem, Split, TeachReport, count_by_skill
+from dataenv.registry import meant
 from dataenv.seeding import child_seed, stream
 from dataenv.skills.discovered import discovered
 from dataenv.spaces import allocate
@@ -204,6 +205,12 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
     def action(self, plan: Plan) -> ActType:
         """The action that asks for `plan`. Raises InvalidAction where this environment's actions cannot say it."""
         raise NotImplementedError
+
+    def must_have(self, skill: str, where: str) -> None:
+        """Raises InvalidAction where the task has no such skill, which stands at `where` in a plan."""
+        if skill not in self.task.skills:
+            near, known = meant(skill, self.task.skills), ", ".join(self.task.skills)
+            raise InvalidAction(f"{where}: '{skill}' is no skill of '{self.task.name}'; {near}It has: {known}.")
 
     def first_structure(self) -> Structure | None:
         """What the environment keeps beside the rows at the start of an episode; None where it keeps nothing."""

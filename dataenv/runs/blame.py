@@ -20,7 +20,7 @@ TRACEBACK = "traceback.txt"
 _LONGEST = 300
 
 
-def sentence(error: Exception, config: RunConfig, folder: Path) -> str | None:
+def sentence(error: BaseException, config: RunConfig, folder: Path) -> str | None:
     """What to tell of `error` in a run in `folder`: part, moment, line, and how to go on. Keeps the traceback.
 
     None where no part of the user's own, or of another package, was at work (then it is a bug of dataenv's), and where
@@ -37,7 +37,7 @@ def sentence(error: Exception, config: RunConfig, folder: Path) -> str | None:
     return f"{part} failed {_moment(folder)} ({line}: {said}); the traceback is in {trace}; mend it, {then}."
 
 
-def _culprit(error: Exception, config: RunConfig) -> tuple[str, str] | None:
+def _culprit(error: BaseException, config: RunConfig) -> tuple[str, str] | None:
     """Part and line: those of the last call that ran in the code of a part."""
     parts = list(_parts(config))
     for frame, number in reversed(list(traceback.walk_tb(error.__traceback__))):
@@ -78,7 +78,7 @@ def _moment(folder: Path) -> str:
     return "before the first step"
 
 
-def _kept(error: Exception, folder: Path) -> str | None:
+def _kept(error: BaseException, folder: Path) -> str | None:
     """Where the traceback was written: in the run's folder, or where there is none, among the temporary files."""
     text = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace")
     with suppress(OSError):

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from dataenv.chat.introduce import introduce
 from dataenv.chat.ledger import USED, Ledger
 from dataenv.envs.teaching import Situation, TeachingEnv
-from dataenv.errors import DataEnvError, InvalidData, RunError
+from dataenv.errors import DataEnvError, InvalidAction, InvalidData, RunError
 from dataenv.examine import Examination
 from dataenv.exercises import Exercises
 from dataenv.protocols import Discovery, Exercising, Explaining, Privileged, ProceduralTask, Task, Teacher
@@ -79,7 +79,7 @@ def start(config: RunConfig, folder: Path, watcher: Watcher | None = None) -> di
             return _carry_out(config, files, watcher, client)
         except RunError:
             raise
-        except Exception:
+        except (Exception, SystemExit):
             if fresh and len(files.events) < 2:
                 _withdraw(folder, absent)
             raise
@@ -277,10 +277,12 @@ def _step(
     tell: Any,
 ) -> State:
     """Let the teacher act once, and write down what came of it."""
-    action = teacher.act(observation, info)
-    if isinstance(action, Plan):
-        action = env.action(action)
-    seen, reward, terminated, truncated, info = env.step(action)
+    with _blaming(teacher, files, env, InvalidAction, InvalidData):
+        action = teacher.act(observation, info)
+        if isinstance(action, Plan):
+            action = env.action(action)
+    with _blaming(teacher, files, env, InvalidAction):  # InvalidData can be of any part in a step
+        seen, reward, terminated, truncated, info = env.step(action)
     teacher.observe(Transition(observation, action, reward, seen, terminated, truncated, info))
     now, seconds = env.situation, env.seconds
     rows = now.taught[len(now.taught) - info["rows"]["accepted"] :]
@@ -315,6 +317,21 @@ def _step(
     )
     tell(files.events[-1])
     return seen, info
+
+
+@contextmanager
+def _blaming(
+    teacher: Teacher, files: RunFolder, env: TeachingEnv[Any, Any], *kinds: type[DataEnvError]
+) -> Iterator[None]:
+    """Says of errors of these `kinds` whose action it was, and how to go on."""
+    try:
+        yield
+    except kinds as error:
+        said = str(error).removeprefix(f"Teacher '{teacher.name}': ").rstrip(".")
+        raise type(error)(
+            f"Teacher '{teacher.name}' at step {env.situation.step + 1}: {said}; mend it, then "
+            f"'dataenv resume {files.path}' goes on from the last finished step."
+        ) from error
 
 
 def _newly_taught(files: RunFolder, env: TeachingEnv[Any, Any], info: Mapping[str, Any]) -> int:
@@ -357,10 +374,17 @@ def _keep(
 ) -> dict[str, str]:
     """Write the step's answers, the teacher's state and the rows; returns each file's hash."""
     folder = files.step(env.situation.step)
-    state = json.dumps(teacher.state(), sort_keys=True).encode()  # not orjson: a generator's state has 128-bit numbers
+    state = teacher.state()
+    try:
+        content = json.dumps(state, sort_keys=True).encode()  # not orjson: a generator's state has 128-bit numbers
+    except (TypeError, ValueError) as error:
+        raise InvalidData(
+            f"Teacher '{teacher.name}': state() must return what JSON can say, for a run to go on from: numbers, "
+            f"texts, and lists and dicts of them ({error})."
+        ) from error
     kept = {
         "attempts.jsonl": files.write_lines(folder / "attempts.jsonl", env.situation.examination.attempts),
-        "teacher.json": files.write(folder / "teacher.json", state),
+        "teacher.json": files.write(folder / "teacher.json", content),
     }
     if env.situation.structure is not None:
         content = env.situation.structure.model_dump_json().encode()

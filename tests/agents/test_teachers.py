@@ -1,5 +1,6 @@
 import json
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -232,6 +233,41 @@ def test_a_state_stays_what_it_was_and_is_shared_by_nobody():
     one.seen["a"].append(2)
     other.seen["a"].append(3)
     assert state["seen"] == {"a": [1]}
+
+
+def test_arrays_and_generators_are_kept_wherever_they_stand():
+    teacher, again = BaseTeacher(), BaseTeacher()
+    teacher.reset(0)
+    teacher.deep = {"a": [np.arange(3), (np.float32(0.5), None)], "rng": np.random.default_rng(1), "yes": True}
+    again.restore(json.loads(json.dumps(teacher.state())))
+    assert again.deep["a"][0].tolist() == [0, 1, 2] and again.deep["a"][1] == [0.5, None] and again.deep["yes"] is True
+    assert again.deep["rng"].random() == np.random.default_rng(1).random()
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        (lambda: 1, "of the type function"),
+        ([{1}], "of the type set"),
+        ({"a": b"x"}, "of the type bytes"),
+        ({1: "a"}, "a dict whose keys are not texts"),
+        (np.array([object()]), "of the type ndarray"),
+        (np.random.Generator(np.random.MT19937(0)), "of the type Generator"),
+    ],
+)
+def test_an_attribute_that_cannot_be_kept_is_named(value, what):
+    teacher = BaseTeacher()
+    teacher.log = value
+    with pytest.raises(
+        InvalidData, match=f"^Teacher 'teacher': attribute 'log' holds something {what}, .*keep numbers"
+    ):
+        teacher.state()
+    with Path(__file__).open() as file:
+        teacher.log = file
+        with pytest.raises(InvalidData, match="TextIOWrapper"):
+            teacher.state()
+    teacher._log = teacher.__dict__.pop("log")
+    assert teacher.state() == {}
 
 
 def test_teachers_of_different_names_draw_differently_from_one_seed():

@@ -96,15 +96,19 @@ def test_a_folder_without_a_comparison_is_refused(tmp_path):
         stored(tmp_path)
 
 
-def test_an_exception_in_a_run_is_its_failure(finished, tmp_path):
+@pytest.mark.parametrize(
+    ("bug", "said"),
+    [("ZeroDivisionError('by nothing')", "ZeroDivisionError: by nothing"), ("SystemExit(3)", "SystemExit: 3")],
+)
+def test_an_exception_in_a_run_is_its_failure(finished, tmp_path, bug, said):
     config = load_config(finished / RUNS / "skill-list" / "uniform" / "0")
     (tmp_path / "bad.py").write_text(
         "from dataenv.agents.controls import Uniform\n\n\nclass Bad(Uniform):\n"
-        "    def act(self, observation, info):\n        raise ZeroDivisionError('by nothing')\n"
+        f"    def act(self, observation, info):\n        raise {bug}\n"
     )
     broken = config.model_copy(update={"teacher": f"{tmp_path}/bad.py:Bad"})
     fault = carry_out(broken, tmp_path / "run")
-    assert fault == "ZeroDivisionError: by nothing (bad.py, line 6)"
+    assert fault == f"{said} (bad.py, line 6)"
 
 
 KILLER = """

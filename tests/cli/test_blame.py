@@ -87,6 +87,52 @@ def test_a_teacher_that_raises_is_told_in_one_sentence_and_goes_on_when_mended(c
     assert {**json.loads(done.out), "seconds": 0} == {**whole, "run": "here", "seconds": 0}
 
 
+@pytest.mark.parametrize(
+    ("bug", "words"),
+    [
+        ("return None", "An action is a dict with 'rows' and 'difficulty'; got NoneType; mend"),
+        ("return 'more'", "got str; mend"),
+        ("return {'rows': [float('nan')] * 3, 'difficulty': [0] * 3}", "action['rows'][0] is nan; it must be a whole"),
+        ("return {'rows': [-3, 0, 0], 'difficulty': [0] * 3}", "action['rows'][0] is -3; it must be at least 0; mend"),
+        ("return {'rows': [99, 0, 0], 'difficulty': [0] * 3}", "action['rows'] adds up to 99"),
+        (
+            "from dataenv.records import Plan, Request; return Plan(requests=(Request(skill='bb', rows=1),))",
+            "'bb' is no skill of 'toy'; did you mean 'b'? It has: a, b, c; mend",
+        ),
+        ("import numpy as np; return self.deal(np.ones(5), info['feedback'])", "weights"),
+    ],
+)
+def test_an_action_that_is_none_names_teacher_step_and_what_to_do(call, whole, refused, bug, words):
+    write(act=f"if self.seen: {bug}")
+    done = call("run", *SMALL, "--teacher", "mine.py:Mine", "--out", "here", "--json")
+    last = type(done)(code=done.code, out=done.out, err=done.err.splitlines()[-1])
+    assert refused(
+        last, "Teacher 'mine' at step 2: ", words, "; mend it, then 'dataenv resume here' goes on from the last"
+    )
+    write()
+    assert json.loads(call("resume", "here", "--json").out)["hash"] == whole["hash"]
+
+
+@pytest.mark.parametrize("method", ["reset", "act"])
+def test_a_part_that_ends_the_process_is_told_like_any_error(call, toy, method):
+    write(**{method: "raise SystemExit(3)"})
+    done = call("run", *SMALL, "--teacher", "mine.py:Mine", "--out", "here")
+    assert done.code == 1
+    assert f"(mine.py, line {LINES[method]}: SystemExit: 3); the traceback is in" in done.err
+    assert Path("here").exists() == (method == "act")
+    Path("mine.py").write_text("import sys\nsys.exit(2)\n")
+    done = call("run", *SMALL, "--teacher", "mine.py:Mine", "--out", "there")
+    assert done.err == "error: mine.py, line 2: SystemExit: 2.\n"
+
+
+def test_a_state_that_cannot_be_written_down_names_the_teacher(call, toy, refused):
+    write(state="return {'a': {1}}")
+    done = call("run", *SMALL, "--teacher", "mine.py:Mine", "--out", "here", "--json")
+    last = type(done)(code=done.code, out=done.out, err=done.err.splitlines()[-1])
+    assert refused(last, "Teacher 'mine': state() must return", "type set is not JSON serializable")
+    assert not Path("here").exists()
+
+
 @pytest.mark.parametrize("method", ["init", "reset"])
 def test_a_teacher_that_fails_before_anything_was_examined_leaves_no_run(call, toy, refused, method):
     write(**{method: "raise ValueError"})

@@ -45,7 +45,8 @@ def test_an_interrupt_says_how_to_go_on(call, toy, fakes, monkeypatch):
     assert len(lessons) == 3
 
 
-def test_ctrl_c_ends_the_process_with_130_and_the_run_can_go_on(tmp_path, process):
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_the_process_with_130_and_the_run_can_go_on(tmp_path, process, sent):
     pytest.importorskip("torch")
     arguments = [*MICRO, "--set", "student.epochs=1", "--steps", "400"]
     child = process("run", *arguments, "--out", "here", cwd=tmp_path, start_new_session=True)
@@ -53,7 +54,7 @@ def test_ctrl_c_ends_the_process_with_130_and_the_run_can_go_on(tmp_path, proces
         log = tmp_path / "here" / "events.jsonl"
         while child.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") >= 3):
             time.sleep(0.02)
-        os.killpg(child.pid, signal.SIGINT)  # as a terminal does it
+        os.killpg(child.pid, sent)  # as a terminal or a batch system does it
         out, err = child.communicate()
     finally:
         if child.poll() is None:

@@ -23,7 +23,8 @@ from rich.text import Text
 
 from dataenv import __version__
 from dataenv.benchmarks.cli import bench
-from dataenv.errors import DataEnvError, InvalidData, Note, RunError
+from dataenv.errors import DataEnvError, InvalidData, Note, RunError, UnknownId
+from dataenv.registry import meant
 from dataenv.runs.config import RunConfig
 from dataenv.runs.presets import merged
 from dataenv.runs.presets import preset as settings_of
@@ -221,9 +222,11 @@ def report(folder: Annotated[Path, typer.Argument(help="A run folder, finished o
 
 
 @app.command(name="list")
-def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
+def list_(kind: Annotated[str, typer.Argument(help=f"What to list: {', '.join(Kind)}.")]) -> None:
     """List the ids of one kind of part, and what each is."""
-    _print_rows(_listing(kind).items())
+    if kind not in list(Kind):
+        raise UnknownId(f"There is no list of '{kind}'{meant(kind, Kind) or '.'} There are: {', '.join(Kind)}.")
+    _print_rows(_listing(Kind(kind)).items())
 
 
 @app.command()

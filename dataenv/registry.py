@@ -49,9 +49,9 @@ def nearest(id: str, names: Iterable[str]) -> list[str]:
 
 
 def meant(id: str, names: Iterable[str]) -> str:
-    """The question which of `names` was meant, with a blank at its end; empty where none is near."""
-    near = nearest(id, names)
-    return f"did you mean {' or '.join(repr(name) for name in near)}? " if near else ""
+    """The end of a clause that asks which of `names` was meant; empty where none is near."""
+    near = " or ".join(f"'{name}'" for name in nearest(id, names))
+    return f"; did you mean {near}?" if near else ""
 
 
 class Registry:
@@ -109,8 +109,8 @@ class Registry:
             entries = self.entries()
             if id not in entries:
                 raise UnknownId(
-                    f"No {self.kind} is called '{id}'; {meant(id, entries)}'dataenv list {self.plural}' shows all of "
-                    "them."
+                    f"No {self.kind} is called '{id}'{meant(id, entries) or ';'} 'dataenv list {self.plural}' shows "
+                    "all of them."
                 )
             factory, usage = entries[id].load(), re.search(rf"\b{re.escape(id)}:\S*\w", entries[id].summary)
         try:

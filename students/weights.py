@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from dataenv.errors import DataEnvError, InvalidData, MissingDependency
 from dataenv.progress import called
+from dataenv.tasks.sources import reachable
 
 if TYPE_CHECKING:
     from dataenv.students.causal_lm import CausalLM
@@ -164,19 +165,20 @@ def _load(base: Base, device: str, dtype: str, hollow: bool = False) -> tuple[An
 
     logging.disable_progress_bar()  # its lines would tear ours
     folder = base.place()
+    kept = {"local_files_only": not Path(folder).is_dir() and not reachable()}  # its clients try for a minute and more
     try:
         auto, reader = _classes(base.images)
-        reads = reader.from_pretrained(folder)
+        reads = reader.from_pretrained(folder, **kept)
         # On CPU the plain attention's backward is faster than the fused kernel's; on GPU the fused one wins.
         kind = {"dtype": getattr(torch, dtype), "attn_implementation": "eager" if device == "cpu" else "sdpa"}
         if hollow:
             device = "meta"
             with torch.device(device):
-                model = auto.from_config(AutoConfig.from_pretrained(folder), **kind)
+                model = auto.from_config(AutoConfig.from_pretrained(folder, **kept), **kind)
             with suppress(OSError):  # a model need not have one
-                model.generation_config = GenerationConfig.from_pretrained(folder)
+                model.generation_config = GenerationConfig.from_pretrained(folder, **kept)
         else:
-            model = auto.from_pretrained(folder, **kind)
+            model = auto.from_pretrained(folder, **kind, **kept)
         return model.to(device).requires_grad_(False).eval(), reads
     except Exception as error:  # whatever is wrong with files of others, or with the device, each library says its way
         raise _unloaded(base, folder, device, error) from error
@@ -236,7 +238,7 @@ def _find_smollm2() -> str:
     try:
         from huggingface_hub import snapshot_download
 
-        return str(snapshot_download(SMOLLM2))
+        return str(snapshot_download(SMOLLM2, local_files_only=not reachable()))
     except Exception as error:
         raise MissingDependency(
             f"The weights of smollm2-135m are not here and the Hub cannot be reached ({type(error).__name__}); "

@@ -187,7 +187,7 @@ def test_the_python_example_runs_as_it_stands(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_example_of_a_part_of_ones_own_runs(monkeypatch, tmp_path):
+def test_the_example_of_a_part_of_ones_own_runs(monkeypatch, tmp_path, capsys):
     pytest.importorskip("torch")
     monkeypatch.setattr(teachers, "_entries", dict(teachers.entries()))
     monkeypatch.chdir(tmp_path)
@@ -197,6 +197,10 @@ def test_the_example_of_a_part_of_ones_own_runs(monkeypatch, tmp_path):
     exec(example, names)
     assert isinstance(teachers.make("mine"), names["MyTeacher"])
     assert json.loads((tmp_path / "runs/mine/events.jsonl").read_text().splitlines()[-1])["event"] == "end"
+    assert (tmp_path / "runs/mine/report.html").is_file()
+    assert re.fullmatch(
+        r"gain in the exam [+-]0\.\d{3} ± 0\.\d{3}\nreport: runs/mine/report.html\n", capsys.readouterr().out
+    )
 
 
 def written_commands():

@@ -210,7 +210,7 @@ class TeachingEnv(gym.Env[ObsType, ActType]):
         """Raises InvalidAction where the task has no such skill, which stands at `where` in a plan."""
         if skill not in self.task.skills:
             near, known = meant(skill, self.task.skills), ", ".join(self.task.skills)
-            raise InvalidAction(f"{where}: '{skill}' is no skill of '{self.task.name}'; {near}It has: {known}.")
+            raise InvalidAction(f"{where}: '{skill}' is no skill of '{self.task.name}'{near or '.'} It has: {known}.")
 
     def first_structure(self) -> Structure | None:
         """What the environment keeps beside the rows at the start of an episode; None where it keeps nothing."""

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dataenv.errors import InvalidData, UnknownId
-from dataenv.registry import nearest
+from dataenv.registry import meant
 
 Settings = Mapping[str, Any]
 """Fields of a `RunConfig`."""
@@ -187,8 +187,7 @@ PRESETS: Mapping[str, Mapping[str, Settings]] = {
 def preset(name: str, env: str) -> dict[str, Any]:
     """The settings of a preset for an environment. Raises UnknownId, naming the nearest, or InvalidData."""
     if name not in PRESETS:
-        near = nearest(name, PRESETS) or list(PRESETS)
-        raise UnknownId(f"No preset is called '{name}'; there is {' and '.join(repr(known) for known in near)}.")
+        raise UnknownId(f"No preset is called '{name}'{meant(name, PRESETS) or '.'} There are: {', '.join(PRESETS)}.")
     if env not in PRESETS[name]:
         raise InvalidData(f"Preset '{name}' has no settings for --env {env}; it has {', '.join(PRESETS[name])}.")
     return dict(PRESETS[name][env])

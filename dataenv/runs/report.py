@@ -45,7 +45,12 @@ def write_report(folder: Path) -> Path:
     """Write `report.html` into the run folder and return its path; the file is replaced whole or not at all."""
     folder = Path(folder)
     try:
-        page = render(read_run(folder))
+        log = read_run(folder)
+        if not (folder / "events.jsonl").stat().st_size:
+            raise RunError(
+                f"{folder}/events.jsonl is empty, so there is nothing to report; put it back, or run it anew."
+            )
+        page = render(log)
     except OSError as error:
         raise RunError(f"The run in {folder} cannot be read ({error.strerror}); allow it.") from error
     path = folder / "report.html"

@@ -40,11 +40,10 @@ def test_a_list_in_a_pipe_is_one_line_for_each_id(process):
     assert [line.split()[0] for line in out.splitlines()] == [*students.entries(), "wordy"]
 
 
-def test_what_cannot_be_listed_is_a_usage_error(call):
-    done = call("list", "things")
-    assert done.code == 2
-    for kind in ("tasks", "students", "teachers", "engines", "envs"):
-        assert kind in done.err
+def test_what_cannot_be_listed_is_answered_with_what_can(call, refused):
+    kinds = "tasks, students, teachers, engines, filters, envs, discoveries, generators, models."
+    assert refused(call("list", "taks"), f"There is no list of 'taks'; did you mean 'tasks'? There are: {kinds}")
+    assert refused(call("list", "qqq"), f"There is no list of 'qqq'. There are: {kinds}")
 
 
 def test_the_doctor_says_what_is_here(call, tmp_path):

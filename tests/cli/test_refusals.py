@@ -132,6 +132,8 @@ def test_a_folder_in_use_is_refused(call, toy, tmp_path, refused):
     assert refused(call("run", *TOY, *SMALL, "--out", "."), "is not empty and holds no run (notes.txt)", "--out")
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
     assert refused(call("report", "."), "has no events.jsonl")
+    (tmp_path / "events.jsonl").touch()
+    assert refused(call("report", "."), "events.jsonl is empty, so there is nothing to report")
 
 
 def test_another_run_in_the_same_folder_is_refused(call, toy, refused):

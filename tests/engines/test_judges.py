@@ -171,7 +171,7 @@ def test_the_same_generator_gives_the_same_verdicts(fakes, pupil, spec):
         ("known", {"temperature": -1}, "known: temperature must be a number"),
         ("helps:2", {}, r"helps: gain must be a number in \[-1, 1\]; it is 2"),
         ("helps", {"problems": 0}, "helps: problems must be a whole number"),
-        ("helps", {"depth": 1}, "filter 'helps' cannot be built"),
+        ("helps", {"depth": 1}, "filter 'helps' has no option 'depth'"),
     ],
 )
 def test_bad_settings_are_one_sentence(fakes, spec, options, word):

@@ -304,7 +304,7 @@ def test_no_client_is_one_clear_sentence(fakes):
         ({"solutions": -1}, "llm: solutions must be"),
         ({"agreement": 1.5}, "agreement must be a number"),
         ({"temperature": "hot"}, "llm: temperature must be a number"),
-        ({"sown": 3}, "cannot be built"),
+        ({"sown": 3}, "has no option 'sown'; did you mean 'shown'"),
     ],
 )
 def test_settings_are_looked_at_before_anything_is_asked(fakes, options, message):

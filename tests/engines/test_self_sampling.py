@@ -235,7 +235,7 @@ def test_the_student_stays_as_it_is(parts):
         ({"temperature": -1}, r"temperature must be a number in \[0, 10\]"),
         ({"temperature": float("nan")}, "temperature must be a number"),
         ({"shots": -1}, "shots must be a whole number of at least 0"),
-        ({"depth": 3}, "engine 'self-sampling' cannot be built"),
+        ({"depth": 3}, "engine 'self-sampling' has no option 'depth'"),
         ({"source": object()}, "self-sampling: source must be"),
     ],
 )

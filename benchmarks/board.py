@@ -159,7 +159,11 @@ def _spread(found: Sequence[Mapping[str, NDArray[np.float64]]]) -> float:
 
 def _mean_gain(gains: NDArray[np.float64]) -> Estimate:
     """Student's interval of one cell's mean."""
-    return Estimate(*statistics.paired([gains])[:3]) if len(gains) > 1 else Estimate(_mean(gains), math.nan, math.nan)
+    return (
+        Estimate(*statistics.paired([gains])[:3])
+        if len(gains) and np.ptp(gains)
+        else Estimate(_mean(gains), math.nan, math.nan)
+    )
 
 
 def _placed(rows: Sequence[Row], cells: int) -> tuple[Row, ...]:

@@ -48,7 +48,7 @@ def run(
     from dataenv.benchmarks.page import write_pages
     from dataenv.benchmarks.ray_cluster import RayCluster
     from dataenv.benchmarks.suite import load
-    from dataenv.runs.report_words import points
+    from dataenv.runs.report_words import plural, points
 
     chosen = load(suite, teacher or (), range(seeds) if seeds else None)
     folder = out or Path("bench") / chosen.name
@@ -56,10 +56,11 @@ def run(
     seen = (
         f"A true difference of {points(chosen.detectable()).lstrip('+')} points from uniform would be found four times "
         f"in five, if differences scatter by {points(chosen.spread).lstrip('+')} points from seed to seed."
-        if len(chosen.seeds) > 1
-        else "One seed says nothing of chance: no interval, no difference found."
+        if chosen.detectable() <= 1
+        else "So few seeds cannot find any difference; take more."
     )
-    _say(f"{chosen.name}: {len(chosen.labels)} teachers, {len(chosen.cells)} cells, {len(chosen.seeds)} seeds. {seen}")
+    size = f"{plural(len(chosen.cells), 'cell')}, {plural(len(chosen.seeds), 'seed')}"
+    _say(f"{chosen.name}: {plural(len(chosen.labels), 'teacher')}, {size}. {seen}")
     try:
         with Screen(OUT, folder) as screen:
             over = carry_out(chosen, folder, by, screen)

@@ -92,8 +92,9 @@ def table_markdown(made: Board, name: str) -> str:
 
 def _found(made: Board) -> str:
     """What the comparison could have found."""
-    if math.isinf(made.detectable):
-        return "One run a teacher says nothing of chance: no difference can be found."
+    if made.detectable > 1:
+        are = "is" if made.seeds == 1 else "are"
+        return f"{plural(made.seeds, 'seed')} {are} too few to find any difference; take more."
     return f"A true difference of {points(made.detectable).lstrip('+')} points would be found four times in five."
 
 
@@ -230,8 +231,8 @@ def _learning(cell: str, results: Results, colours: Mapping[str, str], width: in
                 style,
                 list(rows.mean(axis=0)),
                 list(mean),
-                [band.low for band in bands] if banded else [],
-                [band.high for band in bands] if banded else [],
+                [max(band.low, 0.0) for band in bands] if banded else [],
+                [min(band.high, 1.0) for band in bands] if banded else [],
             )
         )
     return curves(

@@ -69,10 +69,14 @@ def intervals(
     # A trimmed mean of one cell has the degrees of freedom of the values it keeps (Tukey and McLaughlin 1963); of runs
     # of unlike cells it rests on more. Half of what it leaves out makes intervals that hold what they say in both.
     cut = {"iqm": sum(sizes) // 4}
-    return {
+    made = {
         name: widened(values[name], np.concatenate(found), sizes, level, cut.get(name, 0))
         for name, found in drawn.items()
     }
+    # Few seeds that happen to agree show no spread, which says nothing of the spread there is.
+    if all(np.ptp(cell) == 0 for cell in cells):
+        return {name: Estimate(one.value, math.nan, math.nan) for name, one in made.items()}
+    return made
 
 
 def widened(value: float, drawn: NDArray[Any], sizes: Sequence[int], level: float = LEVEL, cut: int = 0) -> Estimate:

@@ -126,8 +126,9 @@ def load(name: str, teachers: Sequence[str] = (), seeds: Sequence[int] | None = 
     """
     path = Path(name) if name.endswith(".toml") else suites().get(name)
     if path is None:
-        near = nearest(name, suites()) or list(suites())
-        raise UnknownId(f"No suite is called '{name}'; there is {', '.join(near)}, or give a file: {name}.toml.")
+        near = nearest(name, suites())
+        hint = f"did you mean {' or '.join(map(repr, near))}" if near else f"there is {', '.join(suites())}"
+        raise UnknownId(f"No suite is called '{name}'; {hint}, or give a file: {name}.toml.")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

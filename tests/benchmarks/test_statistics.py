@@ -34,6 +34,11 @@ def test_nothing_to_aggregate_is_no_number():
         assert estimate.value == pytest.approx(0.2) and math.isnan(estimate.low)
 
 
+def test_seeds_that_happen_to_agree_give_no_interval():
+    for estimate in statistics.intervals([np.array([0.146, 0.146])], RNG(0), resamples=10).values():
+        assert estimate.value == pytest.approx(0.146) and math.isnan(estimate.low) and math.isnan(estimate.high)
+
+
 @pytest.mark.parametrize("n", [5, 30])
 def test_the_bootstrap_of_a_mean_is_students_interval(n):
     values = RNG(1).normal(size=n)

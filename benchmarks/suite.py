@@ -183,7 +183,7 @@ def _read(
             run = RunConfig(**{key: value for key, value in fields.items() if key not in fixed})
         except (ValidationError, TypeError) as error:
             faults = error.errors() if isinstance(error, ValidationError) else [{"loc": ("run",), "msg": str(error)}]
-            found += [f"{label}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults]
+            found += [f"{label}: {_fault(fault)}" for fault in faults]
             continue
         cells.append(Cell(name=label, run=run, entrants=together))
     if twice := [label for label, n in Counter(slug(cell.name) for cell in cells).items() if n > 1]:
@@ -198,6 +198,15 @@ def _read(
     except ValidationError as error:
         found += [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
         return None
+
+
+def _fault(fault: Mapping[str, Any]) -> str:
+    """What pydantic found wrong with a field of a run's settings."""
+    field = ".".join(map(str, fault["loc"]))
+    if fault.get("type") != "extra_forbidden":
+        return f"{field}: {fault['msg']}"
+    meant = " or ".join(f"'{name}'" for name in nearest(field, RunConfig.model_fields))
+    return f"'{field}' is no setting of a run" + (f"; did you mean {meant}?" if meant else "")
 
 
 def _seeds(value: Any, found: list[str]) -> list[int]:

@@ -80,8 +80,10 @@ def render(log: RunLog) -> str:
 def view(log: RunLog) -> dict[str, Any]:
     """Everything the template needs, worked out."""
     last = log.steps[-1]["step"] if log.steps else 0
+    name = log.folder.resolve().name
     return {
-        "name": log.folder.resolve().name,
+        # The folder of a run in a comparison is its seed.
+        "name": f"{log.config.get('teacher')}, seed {name}" if name.isdecimal() else name,
         "log": log,
         "config": log.config,
         "status": status(log),

@@ -176,6 +176,8 @@ def _comparison(group: str, before: Attempt, after: Attempt) -> Comparison:
 def _answer(attempt: Attempt) -> Answer:
     notes = {"length": "cut at the token limit", "overlong": "not asked: the prompt does not fit the context"}
     note = attempt.reason if attempt.reason and not attempt.correct else notes.get(attempt.finish, "")
+    if note == f"expected {attempt.problem.answer[:100]}":
+        note = ""  # the page shows the reference beside it
     return Answer(attempt.correct, Text.of(attempt.response.strip()), Text.of(note).short)
 
 

@@ -43,6 +43,12 @@ def test_every_run_is_linked_to_its_report(finished):
     assert len(links) == 8 and all((page.parent / link).is_file() for link in links)
 
 
+def test_the_report_of_a_run_is_called_by_its_teacher_and_seed(finished):
+    html = (finished / "runs" / "skill-list" / "uniform" / "1" / "report.html").read_text()
+    assert "<title>uniform, seed 1 – dataenv run</title>" in html
+    assert not re.search(r"expected (\S+)</", html)  # the reference is shown beside the reply
+
+
 def test_failed_and_missing_runs_are_shown_with_their_reason(finished):
     import shutil
 

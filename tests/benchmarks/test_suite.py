@@ -145,3 +145,8 @@ def test_the_suites_that_come_along_are_sound(name):
     suite = load(name)
     assert suite.about and suite.jobs()
     assert suite.detectable() < 0.2
+
+
+def test_a_setting_that_is_none_is_answered_with_the_one_that_was_meant(write):
+    with pytest.raises(InvalidData, match=r"'stepz' is no setting of a run; did you mean 'steps'"):
+        load(write(run='task = "drills"\nstudent = "micro"\nstepz = 3\n'))

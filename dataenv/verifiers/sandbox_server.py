@@ -8,7 +8,7 @@ A trial is four processes, each the parent of the next:
 * the subject, process 1 of a PID namespace within: runs the untrusted code, and cannot see the judge.
 
 When a process 1 dies, the kernel kills every process of its namespace; so nothing that the code starts can survive.
-Judge and subject hold no capability and have the same limits. Standard library only; `dataenv.verifiers.sandbox` starts
+Judge and subject hold no capability and have limits. Standard library only; `dataenv.verifiers.sandbox` starts
 it.
 """
 
@@ -42,6 +42,11 @@ WARM = (  # noqa: SIM905
 STDLIB = os.path.realpath(sysconfig.get_paths()["stdlib"])
 
 
+JUDGING = 3
+"""Times the subject's processor time that the judge may take: to read and compare a long answer costs more than to make
+it, and the verdict on a right one must not hang on how fast the machine is."""
+
+
 class Limits:
     """What one trial may use; see `dataenv.verifiers.sandbox.Limits`, which sends it."""
 
@@ -58,6 +63,7 @@ class Limits:
             "MEMLOCK": 0,
             "MSGQUEUE": 0,
         }
+        self.judging = {**self.resources, "CPU": JUDGING * self.resources["CPU"]}
 
 
 def main(isolated: bool) -> None:
@@ -105,7 +111,7 @@ def main_alone(role: str, limits: str, ends: Sequence[int]) -> None:
     sys.set_int_max_str_digits(0)
     kernel.drop_capabilities()
     kernel.landlock("/", "/tmp")
-    kernel.limit(bounds.resources)
+    kernel.limit(bounds.resources if role == "subject" else bounds.judging)
     kernel.deny_calls()
     line = Line(socket.socket(fileno=ends[0]))
     if role == "subject":
@@ -153,7 +159,7 @@ def _rehearse(proc: int) -> None:
 def _rehearse_inside(into: int) -> NoReturn:
     try:
         kernel.unshare(kernel.NEW_PID)
-        _bound(Limits({"wall": 1, "disk": 1 << 20, "memory": 1 << 29, "seconds": 1, "processes": 4}), True)
+        _bound(Limits({"wall": 1, "disk": 1 << 20, "memory": 1 << 29, "seconds": 1, "processes": 4}).resources, True)
     except OSError as error:
         os.write(into, str(error).encode())
         os._exit(0)
@@ -176,13 +182,13 @@ def _confine(proc: int, disk: int) -> None:
     os.close(proc)
 
 
-def _bound(limits: Limits, isolated: bool) -> None:
+def _bound(resources: Mapping[str, int], isolated: bool) -> None:
     """The last step before foreign code: from here on nothing can be had that is not held."""
     if isolated:
         kernel.drop_capabilities()
         kernel.landlock(STDLIB, "/tmp")
         os.chdir("/tmp")
-    kernel.limit(limits.resources)
+    kernel.limit(resources)
     if isolated:
         kernel.deny_calls()
 
@@ -276,12 +282,12 @@ def _judge(end: int, limits: Limits, isolated: bool) -> None:
         # Before the tests are read: they are in no memory that the subject ever has.
         _keep(theirs.fileno())
         os.setsid()
-        _bound(limits, isolated)
+        _bound(limits.resources, isolated)
         with suppress(Gone):
             roles.subject(Line(theirs))
         os._exit(0)
     _keep(ours.fileno(), end)
-    _bound(limits, isolated)
+    _bound(limits.judging, isolated)
     trial = _read_trial(end)
 
     def end_of() -> str:

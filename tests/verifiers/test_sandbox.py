@@ -142,6 +142,15 @@ def test_right_code_passes_and_wrong_code_is_told_why(sandbox):
     assert sandbox.trial("def g(x): pass", TESTS, entry="f").reason == "NameError: it defines no f"
 
 
+def test_the_judge_may_take_longer_than_the_code(sandbox):
+    """A long answer costs more to read and compare than to make; here the limit of the code is one second."""
+    slow = "import time\nwhile time.process_time() < 1.7: pass\nassert candidate(2) == 4\n"
+    assert sandbox.trial("def f(x):\n    return x * x\n", slow, entry="f").passed
+    endless = "while True: pass\nassert candidate(2) == 4\n"
+    outcome = sandbox.trial("def f(x):\n    return x * x\n", endless, entry="f")
+    assert not outcome.passed and "judge ended early" in outcome.reason
+
+
 def test_tests_that_ask_nothing_are_failed(sandbox):
     assert sandbox.trial(SQUARE, "assert True", entry="f") == (False, "the tests never call the code")
     assert not sandbox.trial(SQUARE, "import os\nos._exit(0)", entry="f").passed
